@@ -1,0 +1,86 @@
+"""Data flow: which value each argument refers to, what is live, and programs without what is not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from evolion.primitives.program import Argument, Program
+
+__all__ = ["DataFlow", "Reference", "data_flow", "live_statements", "remove_dead_code"]
+
+Reference = int | str | float
+"""What an argument refers to: the statement of that index, the parameter of that name at entry, or a constant."""
+
+
+@dataclass(frozen=True, slots=True)
+class DataFlow:
+    """A program with every name resolved.
+
+    Attributes:
+        arguments: For each statement the references of its arguments.
+        update: The reference of the update.
+        next_slots: For each slot name the reference of its value after the step, in the order of the signature.
+
+    """
+
+    arguments: tuple[tuple[Reference, ...], ...]
+    update: Reference
+    next_slots: dict[str, Reference]
+
+
+def data_flow(program: Program) -> DataFlow:
+    """Resolve every name of a program to what it refers to; a rebound name refers to its last binding."""
+    bound: dict[str, Reference] = {}
+
+    def resolve(argument: Argument) -> Reference:
+        return bound.get(argument, argument) if isinstance(argument, str) else argument
+
+    arguments = []
+    for index, statement in enumerate(program.statements):
+        arguments.append(tuple([resolve(argument) for argument in statement.args]))
+        bound[statement.target] = index
+    slots = {parameter.name: resolve(parameter.name) for parameter in program.parameters if parameter.slot}
+    return DataFlow(tuple(arguments), resolve(program.update), slots)
+
+
+def live_statements(program: Program, flow: DataFlow | None = None) -> tuple[set[int], set[str]]:
+    """Return the indices of the statements and the names of the parameters that can reach an update, now or later.
+
+    A slot is live if the update reads it, or a live slot's next value does. Pass the data flow where it is known.
+    """
+    flow = flow or data_flow(program)
+    statements: set[int] = set()
+    parameters: set[str] = set()
+    pending: list[Reference] = [flow.update]
+    while pending:
+        reference = pending.pop()
+        if isinstance(reference, int):
+            if reference not in statements:
+                statements.add(reference)
+                pending += flow.arguments[reference]
+        elif isinstance(reference, str) and reference not in parameters:
+            parameters.add(reference)
+            if reference in flow.next_slots:
+                pending.append(flow.next_slots[reference])
+    return statements, parameters
+
+
+def remove_dead_code(program: Program) -> Program:
+    """Return the program without the statements, slots, inputs and hyperparameters that no update can depend on.
+
+    Every update of every step stays the same, bit for bit. Comments of removed statements go with them.
+    """
+    statements, parameters = live_statements(program)
+    if len(statements) == len(program.statements) and len(parameters) == len(program.parameters) + len(
+        program.hyperparameters
+    ):
+        return program
+    kept = sorted(statements)
+    moved = {old: new for new, old in enumerate(kept)} | {-1: -1, len(program.statements): len(kept)}
+    return replace(
+        program,
+        parameters=tuple(p for p in program.parameters if p.name in parameters),
+        hyperparameters=tuple(h for h in program.hyperparameters if h.name in parameters),
+        statements=tuple(program.statements[index] for index in kept),
+        comments=tuple(replace(c, before=moved[c.before]) for c in program.comments if c.before in moved),
+    )
