@@ -16,10 +16,12 @@ test: $(VENV)/installed-test ## run the tests
 	$(VENV)/bin/pytest
 
 check: $(VENV)/installed-test ## lint, types and import contracts
+	@rm -rf build # setuptools would install deleted modules from there
 	$(VENV)/bin/python -m pip install --quiet --no-deps --upgrade --target $(VENV)/check .
 	bash .ci/check $(VENV)/bin $(VENV)/check
 
-# The installs are editable: a stamp is out of date when pyproject.toml is, not when a source is.
+# The installs are editable: a stamp is out of date when pyproject.toml has changed, not when a source has.
+# venv needs ensurepip, which Debian packages apart, only to bring pip in: the pip of PYTHON does that as well.
 $(VENV)/installed: pyproject.toml
 	$(call install,.)
 
@@ -30,7 +32,7 @@ $(VENV)/installed-test: pyproject.toml
 define install
 @$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "Evolion needs Python 3.11 or later, this is " + sys.version.split()[0] + ": try make PYTHON=python3.12")'
 @echo "setting up $(VENV) (once, some minutes) ..."
-@$(PYTHON) -m venv $(VENV)
-@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable '$(1)'
+@$(PYTHON) -m venv --without-pip $(VENV)
+@$(PYTHON) -m pip --python $(VENV)/bin/python install --quiet --disable-pip-version-check pip --editable '$(1)'
 @touch $@
 endef
