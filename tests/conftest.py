@@ -3,6 +3,9 @@ import os
 import pytest
 from hypothesis import HealthCheck, settings
 
+# Laws assert outside of test modules; their failures shall show the values as well.
+pytest.register_assert_rewrite("laws")
+
 settings.register_profile("local", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 # The same examples in every run: a submission does not fail for what another one broke.
 settings.register_profile("ci", parent=settings.get_profile("local"), derandomize=True)

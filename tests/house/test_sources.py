@@ -96,7 +96,7 @@ def test_the_front_of_a_room_is_empty(room: str) -> None:
     assert all(isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) for node in body)
 
 
-@pytest.mark.parametrize("path", [path for path in TESTS if path.name.startswith("test_")], ids=relative)
+@pytest.mark.parametrize("path", TESTS, ids=relative)
 def test_every_test_says_what_it_protects(path: Path) -> None:
     """A failing test tells its reader what is at stake: the first docstring line of each is not empty."""
     silent = [f.name for f in functions(parsed(path)) if f.name.startswith("test_") and not ast.get_docstring(f)]
