@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ast
+import bisect
 import inspect
 import io
 import math
+import re
 import tokenize
 import warnings
 from dataclasses import dataclass, field
@@ -33,6 +35,8 @@ MAXIMUM_CHARACTERS = 200_000
 
 _MAXIMUM_DEPTH = 64
 
+_FRESH_NAMES = re.compile(r"\bx[0-9]+\b")
+
 _OPERATORS: dict[type[ast.operator], str] = {
     ast.Add: "add",
     ast.Sub: "subtract",
@@ -59,16 +63,19 @@ def parse(text: str) -> Program:
         raise ProgramError(f"a program text must be a string, got {type(text).__name__}")
     if len(text) > MAXIMUM_CHARACTERS:
         raise ProgramError(f"the text has {len(text)} characters; at most {MAXIMUM_CHARACTERS} are read")
-    module = _syntax_tree(text)
-    function = _single_function(module)
-    reader = _Reader(_names(module))
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    function = _single_function(_syntax_tree(text))
+    notes = _comment_tokens(text) if "#" in text or not text.isascii() else []
     parameters, hyperparameters = _signature(function)
+    reader = _Reader(
+        {p.name for p in parameters}.union(h.name for h in hyperparameters), frozenset(_FRESH_NAMES.findall(text))
+    )
     body, docstring = _body(function)
     *assignments, last = body
     for node in assignments:
         reader.assignment(node)
     update = reader.returned(last, tuple(p.name for p in parameters if p.slot))
-    comments = _comments(text, function, reader) if "#" in text else ()
+    comments = _comments(text, notes, function, reader) if notes else ()
     try:
         return Program(
             parameters=parameters,
@@ -80,13 +87,8 @@ def parse(text: str) -> Program:
             comments=comments,
         )
     except ProgramError as error:
-        raise _located(error, reader, function) from None
-
-
-def _located(error: ProgramError, reader: _Reader, function: ast.FunctionDef) -> ProgramError:
-    nodes = reader.nodes
-    node = function if error.statement is None or error.statement >= len(nodes) else nodes[error.statement]
-    return ProgramError(error.reason, line=node.lineno, column=node.col_offset + 1)
+        node = function if error.statement is None else [*reader.nodes, last][error.statement]
+        raise ProgramError(error.reason, line=node.lineno, column=node.col_offset + 1) from None
 
 
 def _syntax_tree(text: str) -> ast.Module:
@@ -95,21 +97,16 @@ def _syntax_tree(text: str) -> ast.Module:
             warnings.simplefilter("ignore")
             return ast.parse(text)
     except SyntaxError as error:
-        raise ProgramError(f"not a program: {error.msg}", line=error.lineno or 1, column=error.offset) from None
+        line, column = max(error.lineno or 1, 1), max(error.offset or 1, 1)
+        raise ProgramError(f"not a program: {error.msg}", line=line, column=column) from None
     except (RecursionError, MemoryError):
         raise ProgramError("the text is nested too deeply; name the inner expressions") from None
-    except ValueError as error:  # null bytes, lone surrogates, integers of too many digits
-        raise ProgramError(f"not a program: {error}") from None
-
-
-def _names(module: ast.Module) -> set[str]:
-    names = {"train"}
-    for node in ast.walk(module):
-        if isinstance(node, ast.Name):
-            names.add(node.id)
-        elif isinstance(node, ast.arg):
-            names.add(node.arg)
-    return names
+    except UnicodeEncodeError as error:
+        line, column = text.count("\n", 0, error.start) + 1, error.start - text.rfind("\n", 0, error.start)
+        reason = "not a program: a lone surrogate is no character; remove it"
+        raise ProgramError(reason, line=line, column=column) from None
+    except ValueError as error:  # null bytes
+        raise ProgramError(f"not a program: {error}", line=1, column=1) from None
 
 
 def _fail(node: ast.stmt | ast.expr | ast.arg, reason: str) -> NoReturn:
@@ -120,8 +117,10 @@ def _single_function(module: ast.Module) -> ast.FunctionDef:
     for node in module.body:
         if not isinstance(node, ast.FunctionDef):
             _fail(node, "only `def train(...):` may stand here; a program has no imports and no other statements")
-    if len(module.body) != 1:
-        raise ProgramError(f"expected one function `def train(...):`, found {len(module.body)}")
+    if not module.body:
+        raise ProgramError("the text is empty; expected one function `def train(...):`", line=1, column=1)
+    if len(module.body) > 1:
+        _fail(module.body[1], f"expected one function `def train(...):`, found {len(module.body)}")
     function = module.body[0]
     assert isinstance(function, ast.FunctionDef)
     if function.name != "train":
@@ -131,6 +130,8 @@ def _single_function(module: ast.Module) -> ast.FunctionDef:
             _fail(decorator, "the only decorator is `@protected`")
     if len(function.decorator_list) > 1:
         _fail(function.decorator_list[1], "`@protected` appears twice; once is enough")
+    if getattr(function, "type_params", None):  # Python 3.12 has them
+        _fail(function, "type parameters have no meaning here; remove them")
     if function.returns is not None:
         _fail(function.returns, "a return annotation has no meaning here; remove it")
     return function
@@ -138,9 +139,9 @@ def _single_function(module: ast.Module) -> ast.FunctionDef:
 
 def _signature(function: ast.FunctionDef) -> tuple[tuple[Parameter, ...], tuple[Hyperparameter, ...]]:
     signature = function.args
-    for extra in (signature.vararg, signature.kwarg):
+    for stars, extra in (("*", signature.vararg), ("**", signature.kwarg)):
         if extra is not None:
-            _fail(extra, f"*{extra.arg} is not allowed; name each parameter")
+            _fail(extra, f"{stars}{extra.arg} is not allowed; name each parameter")
     if signature.posonlyargs:
         _fail(signature.posonlyargs[0], "`/` is not allowed in the parameters; remove it")
     if signature.defaults:
@@ -176,7 +177,7 @@ def _body(function: ast.FunctionDef) -> tuple[list[ast.stmt], str]:
     body, docstring = function.body, ""
     first = body[0]
     if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str):
-        docstring = "\n".join(line.rstrip() for line in inspect.cleandoc(first.value.value).splitlines())
+        docstring = "\n".join(line.rstrip() for line in inspect.cleandoc(first.value.value).split("\n"))
         body = body[1:]
     if not body or not isinstance(body[-1], ast.Return):
         at = body[-1] if body else first
@@ -202,9 +203,18 @@ def _constant(node: ast.expr) -> float | None:
 
 @dataclass
 class _Reader:
-    """Collects statements from expressions. `nodes` holds the syntax node of each statement, for error positions."""
+    """Collects statements from expressions.
 
-    taken: set[str]
+    Attributes:
+        bound: The names of parameters and of targets so far.
+        avoided: What fresh names must differ from.
+        nodes: The syntax node of each statement, for error positions.
+        starts: For each assignment and the return its line and the index of its first operation.
+
+    """
+
+    bound: set[str]
+    avoided: frozenset[str]
     statements: list[Statement] = field(default_factory=list)
     nodes: list[ast.expr] = field(default_factory=list)
     starts: list[tuple[int, int]] = field(default_factory=list)
@@ -219,6 +229,7 @@ class _Reader:
         if len(node.targets) != 1 or not isinstance(node.targets[0], ast.Name):
             _fail(node, "assign one value to one name, as in `m = interp(g, m, b1)`")
         target = node.targets[0].id
+        self.bound.add(target)
         self.starts.append((node.lineno, len(self.statements)))
         before = len(self.statements)
         value = self.expression(node.value, target, 0)
@@ -235,18 +246,18 @@ class _Reader:
         if not outputs or names != slots:
             _fail(node, f"the program must end with `return {', '.join(('update', *slots))}`, "
                         "where only the first may be an expression")  # fmt: skip
-        name = "update" if "update" not in self.taken else None
+        name = "update" if "update" not in self.bound else None
         return self.expression(outputs[0], name, 0)
 
     def expression(self, node: ast.expr, target: str | None, depth: int) -> Argument:
         """Read an expression; its last operation gets the name `target`, inner ones get fresh names."""
         if depth > _MAXIMUM_DEPTH:
             _fail(node, f"expressions may be nested {_MAXIMUM_DEPTH} deep; name the inner ones")
+        if isinstance(node, ast.Name):
+            return node.id
         constant = _constant(node)
         if constant is not None:
             return constant
-        if isinstance(node, ast.Name):
-            return node.id
         name, operands = self._operation(node)
         args = tuple(self.expression(operand, None, depth + 1) for operand in operands)
         return self._append(target or self._fresh_name(), name, args, node)
@@ -279,28 +290,47 @@ class _Reader:
         while True:
             self.fresh += 1
             name = f"x{self.fresh}"
-            if name not in self.taken:
+            if name not in self.avoided:
                 return name
 
 
-def _comments(text: str, function: ast.FunctionDef, reader: _Reader) -> tuple[Comment, ...]:
-    comments = []
+def _comment_tokens(text: str) -> list[tokenize.TokenInfo]:
+    """Return the comments of a text that `ast` reads, which must have ASCII names: `ast` would fold other letters."""
+    found = []
     try:
-        tokens = [t for t in tokenize.generate_tokens(io.StringIO(text).readline) if t.type == tokenize.COMMENT]
+        for token in tokenize.generate_tokens(io.StringIO(text).readline):
+            if token.type == tokenize.COMMENT:
+                found.append(token)
+            elif token.type == tokenize.NAME and not token.string.isascii():
+                line, column = token.start
+                reason = f"{token.string!r} is not allowed as a name; use letters, digits and _"
+                raise ProgramError(reason, line=line, column=column + 1)
     except (tokenize.TokenError, SyntaxError) as error:
-        raise ProgramError(f"not a program: {error.args[0]}") from None
+        raise ProgramError(f"not a program: {error.args[0]}", line=1, column=1) from None
+    return found
+
+
+def _comments(
+    text: str, tokens: list[tokenize.TokenInfo], function: ast.FunctionDef, reader: _Reader
+) -> tuple[Comment, ...]:
+    comments = []
+    lines = text.split("\n")
+    start_lines = [line for line, _ in reader.starts]
+    firsts = [index for _, index in reader.starts]
     for token in tokens:
-        line = token.start[0]
+        line, column = token.start
         if line < function.lineno:
             before = -1
         else:
             # A trailing comment belongs to the statement it follows, so the last start on or before the line counts.
-            trailing = bool(token.line[: token.start[1]].strip())
-            reached = [index for start, index in reader.starts if start <= line] if trailing else []
-            later = [index for start, index in reader.starts if start > line]
-            before = reached[-1] if reached else later[0] if later else len(reader.statements)
+            trailing = bool(lines[line - 1][:column].strip())
+            later = bisect.bisect_right(start_lines, line)
+            if trailing and later > 0:
+                before = firsts[later - 1]
+            else:
+                before = firsts[later] if later < len(firsts) else len(reader.statements)
         comment = token.string.lstrip("#").strip()
         if not comment.isprintable():
-            raise ProgramError("a comment must be printable text", line=line, column=token.start[1] + 1)
+            raise ProgramError("a comment must be printable text", line=line, column=column + 1)
         comments.append(Comment(before, comment))
     return tuple(sorted(comments, key=lambda comment: comment.before))

@@ -37,6 +37,9 @@ Argument = str | float
 MAXIMUM_STATEMENTS = 4096
 """The longest program that is accepted: a bound on what a hostile text can cost."""
 
+_MAXIMUM_MESSAGE = 1000
+_MAXIMUM_NAME = 64
+
 RESERVED: Mapping[str, Kind] = MappingProxyType(
     {
         "w": Kind.TENSOR,
@@ -68,6 +71,8 @@ class ProgramError(ValueError):
     def __init__(
         self, reason: str, *, line: int | None = None, column: int | None = None, statement: int | None = None
     ) -> None:
+        if len(reason) > _MAXIMUM_MESSAGE:
+            reason = reason[:_MAXIMUM_MESSAGE] + " …"
         self.reason, self.line, self.column, self.statement = reason, line, column, statement
         if line is not None:
             where = f"line {line}, column {column}: " if column is not None else f"line {line}: "
@@ -137,7 +142,7 @@ class Comment:
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """A valid update rule. Two programs are equal if they print the same text.
+    """A valid update rule. Programs are equal if their texts are, or differ in the sign of a zero constant alone.
 
     Attributes:
         parameters: Reserved inputs and state slots in the order of the signature.
@@ -330,6 +335,8 @@ def _check_name(name: str, index: int | None) -> None:
 def _objection(name: str) -> str:
     if not (name.isascii() and name.isidentifier()) or keyword.iskeyword(name) or name.startswith("__"):
         return f"{name!r} is not allowed as a name; use letters, digits and _"
+    if len(name) > _MAXIMUM_NAME:
+        return f"the name {name[:_MAXIMUM_NAME]}… is longer than {_MAXIMUM_NAME} characters; shorten it"
     if name in OPS or name == "train":
         return f"{name!r} is the name of a function; choose another for the variable"
     return ""
@@ -339,7 +346,7 @@ def _check_prose(program: Program) -> None:
     documentation = program.docstring
     if not documentation and not program.comments:
         return
-    if inspect.cleandoc(documentation) != documentation or not _printable(documentation.splitlines()):
+    if inspect.cleandoc(documentation) != documentation or not _printable(documentation.split("\n")):
         raise ProgramError("the docstring must be printable text, cleaned as by inspect.cleandoc")
     positions = [comment.before for comment in program.comments]
     if positions != sorted(positions) or any(not -1 <= at <= len(program.statements) for at in positions):
@@ -369,18 +376,17 @@ def _argument(argument: Argument) -> str:
 
 
 def _number(value: float) -> str:
-    if value.is_integer() and abs(value) < 1e15 and math.copysign(1.0, value) * value >= 0 and str(value) != "-0.0":
-        return str(int(value))
-    return repr(value)
+    text = repr(value)
+    return text[:-2] if text.endswith(".0") and text != "-0.0" else text
 
 
 def _quoted(documentation: str) -> list[str]:
     if not documentation:
         return []
-    escaped = documentation.replace("\\", "\\\\").replace('"""', '\\"\\"\\"')
-    if escaped.endswith('"'):
-        escaped = escaped[:-1] + '\\"'
-    lines = escaped.splitlines()
+    escaped = documentation.replace("\\", "\\\\")
+    if '"""' in escaped or escaped.endswith('"'):
+        escaped = escaped.replace('"', '\\"')
+    lines = escaped.split("\n")
     if len(lines) == 1:
         return [f'"""{lines[0]}"""']
     return [f'"""{lines[0]}', *lines[1:], '"""']
