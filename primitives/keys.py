@@ -42,15 +42,19 @@ def structural_key(program: Program) -> str:
     statements, _ = live_statements(program, flow)
     order = sorted(statements)
     fixed: dict[Reference, bytes] = {h.name: _constant(h.value) for h in program.hyperparameters}
-    fixed |= {name: b"input" + name.encode() for name in program.inputs}
-    kinds = {slot.name: str(slot.kind).encode() for slot in program.slots}
-    anonymous = _tokens(program, flow, order, fixed | {name: b"slot" + kind for name, kind in kinds.items()})
+    fixed |= {name: _entry("input" + name) for name in program.inputs}
+    kinds = {slot.name: str(slot.kind) for slot in program.slots}
+    anonymous = _tokens(program, flow, order, fixed | {name: _entry("slot" + kind) for name, kind in kinds.items()})
     numbered = _slot_order(program, flow, anonymous)
-    slots = {name: b"slot%d" % number + kinds[name] for number, name in enumerate(numbered)}
+    slots = {name: _entry(f"slot{number}{kinds[name]}") for number, name in enumerate(numbered)}
     tokens = _tokens(program, flow, order, fixed | slots)
     parts = [_token(flow.update, tokens), *(_token(flow.next_slots[name], tokens) for name in numbered)]
-    signature = b"".join(kinds[name] for name in numbered)
-    return _hash(b"protected" if program.protected else b"plain", signature, *parts).hex()
+    return _hash(b"protected" if program.protected else b"plain", *parts).hex()
+
+
+def _entry(name: str) -> bytes:
+    """Name what a program starts from. All tokens are of one length, so no two lists of them join to the same bytes."""
+    return name.encode().ljust(_DIGEST_SIZE, b"\0")
 
 
 def _token(reference: Reference, tokens: dict[Reference, bytes]) -> bytes:
@@ -195,7 +199,8 @@ def _probe_updates(program: Program) -> NDArray[np.float64]:
 
 def _rounded(values: NDArray[np.float64]) -> bytes:
     mantissa, exponent = np.frexp(values)
-    rounded = np.ldexp(np.rint(mantissa * 2.0**_SCALE_BITS), exponent)
+    with np.errstate(over="ignore"):
+        rounded = np.ldexp(np.rint(mantissa * 2.0**_SCALE_BITS), exponent)
     # One pattern for every NaN and for both zeros.
     return np.where(np.isnan(rounded), np.nan, rounded + 0.0).astype("<f8").tobytes()
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from evolion.primitives.dataflow import Reference, data_flow
 from evolion.primitives.kinds import Kind
 from evolion.primitives.ops import OPS, Elementwise, Reduction
-from evolion.primitives.program import Program, infer_kinds
+from evolion.primitives.program import RESERVED, Program, infer_kinds
 
 __all__ = ["Layout", "Stepper", "Value", "initial_slots", "stepper", "trajectory", "widen"]
 
@@ -175,7 +175,7 @@ def trajectory(
 
     """
     layout = Layout(tuple(np.shape(tensor) for tensor in weights))
-    given = dict(inputs or {})
+    given = {name: sequence for name, sequence in (inputs or {}).items() if name in program.inputs}
     missing = sorted(set(program.inputs) - {"w", "g", "lr", "t", "w0"} - set(given))
     if missing:
         raise ValueError(f"the program takes {', '.join(missing)}; give it in `inputs`, one value for each step")
@@ -190,8 +190,8 @@ def trajectory(
             values = fixed | slots | {"w": w, "lr": rates[index], "t": np.float64(index + 1)}
             values["g"] = layout.flatten([np.asarray(tensor, np.float64) for tensor in gradient])
             for name, sequence in given.items():
-                tensor = isinstance(sequence[index], (list, tuple))
-                values[name] = layout.flatten(sequence[index]) if tensor else np.float64(sequence[index])
+                tensors = RESERVED[name] is Kind.TENSOR
+                values[name] = layout.flatten(sequence[index]) if tensors else np.float64(sequence[index])
             update, slots = step(values)
             slots = {slot.name: widen(slots[slot.name], slot.kind, layout) for slot in program.slots}
             w = w - widen(update, Kind.TENSOR, layout)

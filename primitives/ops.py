@@ -81,7 +81,8 @@ class Op:
         result: The kind of the result; None stands for the widest kind among the arguments.
         meaning: What it does in a program with plain IEEE arithmetic.
         protected: What it does under `@protected`, where that differs.
-        commutative: Whether the first two arguments may be swapped without changing any result bit.
+        commutative: Whether the first two arguments may be swapped without changing any result (of two zeros of
+            different sign, max and min may give either).
         symbol: The infix operator, or "" for a call.
         summary: One line for people.
 
@@ -218,7 +219,7 @@ _RECORDS = (
     _elementwise("cube", lambda x: x * x * x, lambda _, x: x * x * x, "{0} * {0} * {0}", "x times x times x"),
     _named("cbrt", "cube root, negative for negative x"),
     _named("sign", "-1, 0 or 1"),
-    _elementwise("reciprocal", lambda x: np.divide(1.0, x), lambda _, x: 1.0 / x, "1.0 / {0}", "1 / x"),
+    _elementwise("reciprocal", lambda x: np.divide(1.0, x), lambda jnp, x: jnp.divide(1.0, x), "1.0 / {0}", "1 / x"),
     _elementwise("negative", np.negative, lambda jnp, x: jnp.negative(x), "-{0}", "-x"),
     _elementwise(
         "add", np.add, lambda jnp, x, y: jnp.add(x, y), "{0} + {1}", "sum", arity=2, commutative=True, symbol="+"
