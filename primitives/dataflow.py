@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Protocol
 
-from evolion.primitives.program import Argument, Program
+from evolion.primitives.program import Argument, Parameter, Program, Statement
 
-__all__ = ["DataFlow", "Reference", "data_flow", "live_statements", "remove_dead_code"]
+__all__ = ["Body", "DataFlow", "Reference", "data_flow", "live_statements", "remove_dead_code"]
 
 Reference = int | str | float
 """What an argument refers to: the statement of that index, the parameter of that name at entry, or a constant."""
@@ -28,22 +29,37 @@ class DataFlow:
     next_slots: dict[str, Reference]
 
 
-def data_flow(program: Program) -> DataFlow:
+class Body(Protocol):
+    """What has data flow: a program, or the draft of one that nobody has checked yet."""
+
+    @property
+    def parameters(self) -> tuple[Parameter, ...]:
+        """Reserved inputs and state slots."""
+        ...
+
+    @property
+    def statements(self) -> tuple[Statement, ...]:
+        """The operations in order."""
+        ...
+
+    @property
+    def update(self) -> Argument:
+        """What is returned first."""
+        ...
+
+
+def data_flow(program: Body) -> DataFlow:
     """Resolve every name of a program to what it refers to; a rebound name refers to its last binding."""
-    bound: dict[str, Reference] = {}
-
-    def resolve(argument: Argument) -> Reference:
-        return bound.get(argument, argument) if isinstance(argument, str) else argument
-
+    bound: dict[Argument, Reference] = {}
     arguments = []
     for index, statement in enumerate(program.statements):
-        arguments.append(tuple([resolve(argument) for argument in statement.args]))
+        arguments.append(tuple([bound.get(argument, argument) for argument in statement.args]))
         bound[statement.target] = index
-    slots = {parameter.name: resolve(parameter.name) for parameter in program.parameters if parameter.slot}
-    return DataFlow(tuple(arguments), resolve(program.update), slots)
+    slots = {slot.name: bound.get(slot.name, slot.name) for slot in program.parameters if slot.slot}
+    return DataFlow(tuple(arguments), bound.get(program.update, program.update), slots)
 
 
-def live_statements(program: Program, flow: DataFlow | None = None) -> tuple[set[int], set[str]]:
+def live_statements(program: Body, flow: DataFlow | None = None) -> tuple[set[int], set[str]]:
     """Return the indices of the statements and the names of the parameters that can reach an update, now or later.
 
     A slot is live if the update reads it, or a live slot's next value does. Pass the data flow where it is known.

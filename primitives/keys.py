@@ -44,7 +44,9 @@ def structural_key(program: Program) -> str:
     fixed: dict[Reference, bytes] = {h.name: _constant(h.value) for h in program.hyperparameters}
     fixed |= {name: _entry("input" + name) for name in program.inputs}
     kinds = {slot.name: str(slot.kind) for slot in program.slots}
-    anonymous = _tokens(program, flow, order, fixed | {name: _entry("slot" + kind) for name, kind in kinds.items()})
+    anonymous: dict[Reference, bytes] | None = None
+    if _written_order_matters(program, flow, order):
+        anonymous = _tokens(program, flow, order, fixed | {name: _entry("slot" + kind) for name, kind in kinds.items()})
     numbered = _slot_order(program, flow, anonymous)
     slots = {name: _entry(f"slot{number}{kinds[name]}") for number, name in enumerate(numbered)}
     tokens = _tokens(program, flow, order, fixed | slots)
@@ -67,14 +69,33 @@ def _tokens(
     tokens = entry
     for index in order:
         op = program.statements[index].op
-        parts = [_token(reference, tokens) for reference in flow.arguments[index]]
+        parts = [
+            _constant(reference) if isinstance(reference, float) else tokens[reference]
+            for reference in flow.arguments[index]
+        ]
         if OPS[op].commutative:
             parts.sort()
         tokens[index] = parts[0] if op == "identity" else _hash(op.encode(), *parts)
     return tokens
 
 
-def _slot_order(program: Program, flow: DataFlow, tokens: dict[Reference, bytes]) -> list[str]:
+def _written_order_matters(program: Program, flow: DataFlow, order: list[int]) -> bool:
+    """Say whether a commutative op has several arguments that read slots, so that their order numbers the slots."""
+    readers: set[Reference] = set(flow.next_slots)
+    for index in order:
+        reading = [r for r in flow.arguments[index] if not isinstance(r, float) and r in readers]
+        if reading:
+            readers.add(index)
+            if len(reading) > 1 and OPS[program.statements[index].op].commutative:
+                return True
+    return False
+
+
+def _slot_order(program: Program, flow: DataFlow, tokens: dict[Reference, bytes] | None) -> list[str]:
+    """Return the names of the live slots as a walk from the update meets them.
+
+    With tokens, the walk takes the arguments of a commutative op in the order of theirs; without, as written.
+    """
     found: dict[str, None] = {}
     seen: set[int] = set()
     queue = [flow.update]
@@ -86,7 +107,7 @@ def _slot_order(program: Program, flow: DataFlow, tokens: dict[Reference, bytes]
                 if reference not in seen:
                     seen.add(reference)
                     arguments = flow.arguments[reference]
-                    if OPS[program.statements[reference].op].commutative:
+                    if tokens is not None and OPS[program.statements[reference].op].commutative:
                         arguments = tuple(sorted(arguments, key=lambda argument: _token(argument, tokens)))
                     pending += reversed(arguments)
             elif isinstance(reference, str) and reference in flow.next_slots and reference not in found:

@@ -10,7 +10,7 @@ section 2 and appendix, and its published program class (google/automl, folder h
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -112,11 +112,11 @@ def accepts(op: Op, position: int, kind: Kind) -> bool:
     return kind in op.accepts[position]
 
 
-def result_kind(op: Op, kinds: tuple[Kind, ...]) -> Kind:
+def result_kind(op: Op, kinds: Sequence[Kind]) -> Kind:
     """Return the kind of the result for arguments of the given kinds, which `op` must accept."""
     if op.result is not None:
         return op.result
-    return max(kinds, default=Kind.SCALAR)
+    return max(kinds) if kinds else Kind.SCALAR
 
 
 def _elementwise(
