@@ -1,0 +1,227 @@
+"""The command line: `evolion`.
+
+Exit status 0: done; 1: the job failed or was interrupted; 2: bad usage or input, one line on standard error.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sqlite3
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from evolion import cli_programs
+from evolion.errors import InputError
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from evolion.driver import Result
+    from evolion.store import RunStore
+
+__all__ = ["main"]
+
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+_WORKERS = click.option(
+    "--workers", type=click.IntRange(1), metavar="N", help="Worker processes; as many as CPUs without it."
+)
+_RAY = click.option("--ray", metavar="ADDRESS|local", help="Work on a Ray cluster, or on one started here.")
+
+
+class _Interrupted(Exception):
+    """A run was stopped from outside; holds the advice to the user."""
+
+
+@click.group()
+def cli() -> None:
+    """Discover, simplify, compare and export neural-network optimizers.
+
+    PROGRAM is a known name (see `evolion known`), the path of a program text, RUN_DIR for the program that a run
+    ended with, or RUN_DIR:ID for a candidate of a run.
+    """
+
+
+@cli.command()
+@click.argument("config", required=False, metavar="[CONFIG.toml]")
+@click.option("--out", required=True, metavar="DIR", help="The run folder, new or empty.")
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Such as search.budget=500; repeatable.")
+@_WORKERS
+@_RAY
+@click.option("--seed", type=click.IntRange(0, 2**31 - 1), metavar="N", help="The seed of the search.")
+@_JSON
+def search(
+    config: str | None,
+    out: str,
+    overrides: tuple[str, ...],
+    workers: int | None,
+    ray: str | None,
+    seed: int | None,
+    as_json: bool,
+) -> None:
+    """Search for an optimizer, retest it beside the baselines, export it."""
+    from evolion.config_text import read_config
+    from evolion.run_files import check_free
+    from evolion.view import view_on
+
+    settings = read_config(config, overrides, seed=seed)
+    check_free(Path(out))
+    from evolion.driver import discover
+
+    with _interruptible(out), view_on(sys.stderr, quiet=as_json) as observer:
+        result = discover(settings, Path(out), workers=_workers(workers, ray), ray=ray, observer=observer)
+    _print_result(result, as_json)
+
+
+@cli.command()
+@click.argument("folder", metavar="DIR")
+@_WORKERS
+@_RAY
+@_JSON
+def resume(folder: str, workers: int | None, ray: str | None, as_json: bool) -> None:
+    """Continue an interrupted run; print the table of a finished one."""
+    from evolion.store import RunStore
+    from evolion.view import view_on
+
+    RunStore.open(folder, readonly=True).close()  # what cannot be opened is said before anything heavy loads
+    from evolion.driver import resume
+
+    with _interruptible(folder), view_on(sys.stderr, quiet=as_json) as observer:
+        result = resume(Path(folder), workers=_workers(workers, ray), ray=ray, observer=observer)
+    _print_result(result, as_json)
+
+
+@cli.command()
+@click.argument("folder", metavar="DIR")
+@_JSON
+def status(folder: str, as_json: bool) -> None:
+    """Say how far a run is, whether or not a process is at it."""
+    from evolion.store import RunStore
+
+    with RunStore.open(folder, readonly=True) as store:
+        data = _status(store)
+    if as_json:
+        print(json.dumps(data))
+        return
+    print(f"{folder}: {data['state']}")
+    counts = data["counts"]
+    print(f"candidates  {counts['generated']:,} of {data['budget']:,} generated, {counts['told']:,} scored")
+    print(f"            {counts['evaluated']:,} trained, {counts['reused']:,} known by their key")
+    print(f"failed      {', '.join(f'{n:,} {name}' for name, n in sorted(counts['failed'].items())) or 'none'}")
+    for stage, number in sorted(counts["stages"].items()):
+        print(f"stage {stage}     {number:,} ended on {data['stages'][int(stage)]}")
+    if data["best"]:
+        print(f"best        candidate {data['best']['number']}, fitness {data['best']['fitness']}")
+    if data["state"] == "stopped":
+        print(f"continue with: evolion resume {folder}")
+
+
+def _status(store: RunStore) -> dict[str, Any]:
+    from evolion.run_files import is_running
+
+    counts, best, winner = store.counts(), store.best(), store.winner()
+    state = "running" if is_running(store.folder) else "finished" if winner else "stopped"
+    return {
+        "folder": str(store.folder),
+        "state": state,
+        "budget": store.config.search.budget,
+        "stages": [stage.task for stage in store.config.stages],
+        "counts": {
+            "generated": counts.generated,
+            "told": counts.told,
+            "evaluated": counts.evaluated,
+            "reused": counts.reused,
+            "failed": dict(counts.failed),
+            "stages": dict(counts.stages),
+            "scores": counts.scores,
+        },
+        "best": {"number": best.number, "fitness": best.fitness} if best else None,
+        "winner": {"number": winner.number, "text": winner.text} if winner else None,
+        "environment": dict(store.environment),
+    }
+
+
+for command in cli_programs.COMMANDS:
+    cli.add_command(command)
+
+
+def _print_result(result: Result, as_json: bool) -> None:
+    print(json.dumps(result.to_json()) if as_json else str(result))
+
+
+def _workers(workers: int | None, ray: str | None) -> int | None:
+    """Return the number that was asked for, or the CPUs of this machine; None leaves it to the Ray cluster."""
+    if workers is not None or ray is not None:
+        return workers
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not every system lets a process see where it may run
+        return os.cpu_count() or 1
+
+
+@contextmanager
+def _interruptible(folder: str) -> Iterator[None]:
+    """Let Ctrl-C and a polite request to end stop a run where it stands, and say how it goes on."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    earlier = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    except KeyboardInterrupt:
+        started = Path(folder, "run.sqlite").exists()
+        advice = f"; continue with: evolion resume {folder}" if started else ""
+        raise _Interrupted(f"interrupted, what was scored is kept{advice}") from None
+    finally:
+        signal.signal(signal.SIGTERM, earlier)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and leave with its exit status."""
+    sys.exit(run(arguments))
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return the exit status."""
+    try:
+        code = cli.main(args=arguments, prog_name="evolion", standalone_mode=False)
+        sys.stdout.flush()
+        return code if isinstance(code, int) else 0
+    except click.exceptions.NoArgsIsHelpError:
+        return _complain(
+            f"a command is missing: choose one of {', '.join(cli.commands)} (evolion --help explains them)"
+        )
+    except click.ClickException as error:
+        return _complain(error.format_message())
+    except InputError as error:
+        return _complain(str(error))
+    except ValueError as error:
+        from evolion.primitives.program import ProgramError
+
+        if not isinstance(error, ProgramError):
+            raise
+        return _complain(str(error))
+    except _Interrupted as error:
+        print(f"evolion: {error}", file=sys.stderr)
+    except click.Abort:
+        print("evolion: interrupted", file=sys.stderr)
+    except BrokenPipeError:
+        # The reader of a pipe has gone; Python would complain once more when it flushes standard output at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except ConnectionError as error:
+        return _complain(str(error))
+    except (OSError, sqlite3.Error) as error:
+        print(f"evolion: error: {error}", file=sys.stderr)
+    return 1
+
+
+def _complain(message: str) -> int:
+    print(f"evolion: error: {' '.join(message.split())}", file=sys.stderr)
+    return 2

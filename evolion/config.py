@@ -1,0 +1,257 @@
+"""What determines a run: plain data, checked. `evolion.config_text` reads and writes it.
+
+What belongs to the machine (workers, a cluster's address) is not part of it, so that the same configuration gives the
+same result everywhere.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+
+from evolion.errors import ConfigError, close_matches
+
+if TYPE_CHECKING:
+    from evolion.primitives.program import Program
+
+__all__ = [
+    "AblationConfig",
+    "MutationWeights",
+    "RetestConfig",
+    "RetestTask",
+    "RunConfig",
+    "SearchConfig",
+    "StageConfig",
+    "program_of",
+]
+
+Metric = Literal["loss", "train_loss"]
+Seed = Annotated[int, Field(strict=True, ge=0, lt=2**31)]
+Count = Annotated[int, Field(strict=True, ge=1)]
+Weight = Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]
+Rate = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(strict=True, gt=0, le=1)]
+Text = Annotated[str, Field(strict=True, min_length=1)]
+
+_STRICT = ConfigDict(extra="forbid")
+
+
+@dataclass(frozen=True, slots=True, config=_STRICT)
+class MutationWeights:
+    """Relative frequencies of the mutations of the Lion paper."""
+
+    insert: Weight = 1.0
+    delete: Weight = 1.0
+    modify: Weight = 1.0
+
+    def __post_init__(self) -> None:
+        if self.insert + self.delete + self.modify == 0:
+            raise ValueError("at least one mutation needs a weight above 0")
+
+
+@dataclass(frozen=True, slots=True, config=_STRICT)
+class SearchConfig:
+    """Which programs are tried.
+
+    Attributes:
+        algorithm: Regularized evolution, or one of its controls.
+        warm_start: Program spec of the first program, whose arithmetic (`@protected` or plain) all others share.
+        budget: Number of candidates that are generated.
+        lag: Candidate i depends on the scores of candidates below i - lag alone, so that up to `lag` are in flight.
+        population: Programs that are alive at a time; the oldest leaves.
+        tournament: Programs of which the best becomes a parent.
+        vocabulary: The ops that mutations draw from.
+        maximum_statements: The longest program that a mutation may produce.
+        mutations: Relative frequencies of the mutations.
+
+    """
+
+    algorithm: Literal["regularized-evolution", "random", "constants-only"] = "regularized-evolution"
+    warm_start: Text = "adamw_seed"
+    budget: Count = 2000
+    lag: Count = 32
+    population: Annotated[int, Field(strict=True, ge=2)] = 100
+    tournament: Count = 4
+    vocabulary: Literal["lion"] = "lion"
+    maximum_statements: Annotated[int, Field(strict=True, ge=1, le=4096)] = 30
+    mutations: MutationWeights = MutationWeights()
+
+    def __post_init__(self) -> None:
+        if self.tournament > self.population:
+            raise ValueError(f"tournament ({self.tournament}) is larger than population ({self.population})")
+
+
+def _check_task(name: str) -> None:
+    from evolion.proxies.registry import TASKS
+
+    if name not in TASKS:
+        raise ValueError(f"unknown task {name!r}{close_matches(name, TASKS)} (known: {', '.join(TASKS)})")
+
+
+def _check_rates(rates: tuple[float, ...] | None) -> None:
+    if rates is not None and len(set(rates)) < len(rates):
+        raise ValueError("learning_rates holds a value twice")
+
+
+def _check_seeds(seeds: tuple[int, ...]) -> None:
+    if len(set(seeds)) < len(seeds):
+        raise ValueError("seeds holds a value twice")
+
+
+@dataclass(frozen=True, slots=True, config=_STRICT)
+class StageConfig:
+    """One step of the evaluation of a candidate.
+
+    Attributes:
+        task: Name of the task.
+        steps: Horizon of the schedule; without it the task's own.
+        seeds: Training runs per learning rate.
+        learning_rates: Peak rates of which the best counts; without them the task's own grid.
+        metric: Validation loss at the end, or mean training loss over the last 5 % of the steps.
+        hurdle: Share of the candidates that come into this stage, by their fitness in the stage before; the first
+            stage has none.
+
+    """
+
+    task: Text
+    steps: Count | None = None
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0,)
+    learning_rates: Annotated[tuple[Rate, ...], Field(min_length=1)] | None = None
+    metric: Metric = "loss"
+    hurdle: Share | None = None
+
+    def __post_init__(self) -> None:
+        _check_task(self.task)
+        _check_seeds(self.seeds)
+        _check_rates(self.learning_rates)
+
+
+@dataclass(frozen=True, slots=True, config=_STRICT)
+class RetestTask:
+    """A task on which finalists and baselines are compared; `steps` as in a stage, `metric` what the table ranks by."""
+
+    task: Text
+    steps: Count | None = None
+    metric: Metric = "loss"
+
+    def __post_init__(self) -> None:
+        _check_task(self.task)
+
+
+@dataclass(frozen=True, slots=True, config=_STRICT)
+class RetestConfig:
+    """The comparison after the search.
+
+    Attributes:
+        finalists: How many of the best candidates are retested.
+        trials: Tuning trials over learning rate and weight decay, the same number for every program and task.
+        seeds: Fresh seeds on which the tuned programs are compared.
+        baselines: Program specs.
+        tasks: The tasks of the comparison.
+
+    """
+
+    finalists: Count = 4
+    trials: Count = 16
+    seeds: Annotated[int, Field(strict=True, ge=2)] = 8
+    baselines: tuple[Text, ...] = ("adamw", "lion")
+    tasks: Annotated[tuple[RetestTask, ...], Field(min_length=1)] = (
+        RetestTask("digits-mlp", metric="train_loss"),
+        RetestTask("zipf-lm"),
+    )
+
+
+@dataclass(frozen=True, slots=True, config=_STRICT)
+class AblationConfig:
+    """The removal of statements from the winner that make no difference beyond noise.
+
+    Attributes:
+        enabled: Whether statements are removed at all.
+        seeds: Fresh seeds on which a program with and without a statement are compared.
+        tolerance: A difference below this many standard errors counts as noise.
+
+    """
+
+    enabled: Annotated[bool, Field(strict=True)] = True
+    seeds: Annotated[int, Field(strict=True, ge=2)] = 4
+    tolerance: Weight = 1.0
+
+
+@dataclass(frozen=True, slots=True, config=_STRICT)
+class RunConfig:
+    """A whole run. Same configuration, same result.
+
+    Attributes:
+        seed: Of everything random in the search.
+        timeout: Seconds of wall time after which the evaluation of a candidate is given up.
+        search: Which programs are tried.
+        stages: How a candidate is evaluated, cheapest first.
+        retest: The comparison after the search.
+        ablation: The removal of statements that do nothing.
+
+    """
+
+    seed: Seed = 0
+    timeout: Rate = 120.0
+    search: SearchConfig = SearchConfig()
+    stages: Annotated[tuple[StageConfig, ...], Field(min_length=1)] = (
+        StageConfig("digits-mlp", metric="train_loss"),
+        StageConfig("zipf-lm", hurdle=0.2),
+    )
+    retest: RetestConfig = RetestConfig()
+    ablation: AblationConfig = AblationConfig()
+
+    def __post_init__(self) -> None:
+        if self.stages[0].hurdle is not None:
+            raise ValueError("the first of the stages cannot have a hurdle: no stage comes before it")
+        open_to_all = [number for number, stage in enumerate(self.stages) if number and stage.hurdle is None]
+        if open_to_all:
+            raise ValueError(f"stages.{open_to_all[0]} needs a hurdle: the share of candidates that come into it")
+
+    def fingerprint(self) -> str:
+        """Return a digest of what determines the result, texts of the named programs included: 64 hex digits."""
+        specs = (self.search.warm_start, *self.retest.baselines)
+        texts = [str(program_of(spec)) for spec in specs]
+        return hashlib.sha256(json.dumps([asdict(self), texts], sort_keys=True).encode()).hexdigest()
+
+    def pinned(self) -> RunConfig:
+        """Return this configuration with paths and runs replaced by the program texts that they lead to.
+
+        What a run keeps must not depend on files outside its folder. Known names stay.
+
+        Raises:
+            ConfigError: If a program cannot be loaded; the message names the key.
+
+        """
+        search = replace(self.search, warm_start=_pinned("search.warm_start", self.search.warm_start))
+        baselines = tuple(_pinned("retest.baselines", spec) for spec in self.retest.baselines)
+        return replace(self, search=search, retest=replace(self.retest, baselines=baselines))
+
+
+def program_of(spec: str) -> Program:
+    """Return the program of a spec in a configuration: what `evolion.load` takes, or a program text.
+
+    Raises:
+        ProgramError: For a text that is not a program.
+        InputError: If there is no such program.
+
+    """
+    from evolion.api import load
+    from evolion.primitives.parser import parse
+
+    return parse(spec) if "\n" in spec else load(spec)
+
+
+def _pinned(key: str, spec: str) -> str:
+    from evolion.api import known
+
+    try:
+        program = program_of(spec)
+    except ValueError as error:
+        raise ConfigError(f"{key}: {error}") from None
+    return spec if spec in known() else str(program)

@@ -1,0 +1,339 @@
+"""A run as a folder: `config.toml`, `run.sqlite`, program texts, exports.
+
+The database holds plain rows and JSON, never pickles. One process writes, the driver; it holds a lock that the system
+drops with the process, so a killed driver leaves a run that opens. Others may read at any time.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import time
+import tomllib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from io import FileIO
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from evolion.config import RunConfig
+from evolion.config_text import from_toml
+from evolion.errors import ConfigError, RunError
+from evolion.proxies.score import Score
+from evolion.records import CandidateRecord, Counts, Event, Outcome, ScoreKey, Winner, dump_score, read_score
+from evolion.run_files import (
+    CONFIG,
+    DATABASE,
+    LOCK,
+    check_config_file,
+    check_format,
+    check_free,
+    connect,
+    initialize,
+    locked,
+    write_atomically,
+)
+
+__all__ = ["RunStore"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RunStore:
+    """An open run; a context manager that closes it.
+
+    Attributes:
+        folder: The run folder.
+        config: The configuration with which the run was created.
+        environment: Versions and device class with which it was created.
+
+    """
+
+    folder: Path
+    config: RunConfig
+    environment: Mapping[str, str]
+    _connection: sqlite3.Connection
+    _lock: FileIO | None
+
+    @staticmethod
+    def create(folder: Path | str, config: RunConfig, environment: Mapping[str, str]) -> RunStore:
+        """Make a run in a new or empty folder and open it for writing.
+
+        Raises:
+            RunError: If the folder holds a run or anything else, cannot be written, or another process is at it.
+
+        """
+        folder = Path(folder)
+        check_free(folder)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            lock = locked(folder)
+        except OSError as error:
+            raise RunError(f"cannot make a run in {folder}: {error.strerror}") from None
+        try:
+            check_free(folder)
+            initialize(folder, config.pinned(), environment)
+            return _opened(folder, lock)
+        except BaseException as error:
+            lock.close()
+            if isinstance(error, OSError | sqlite3.Error):
+                raise RunError(f"cannot make a run in {folder}: {error}") from None
+            raise
+
+    @staticmethod
+    def open(folder: Path | str, *, readonly: bool = False) -> RunStore:
+        """Open an existing run, for writing unless `readonly`.
+
+        Raises:
+            RunError: If there is no run, its format is newer than this version's, its files are damaged or its
+                `config.toml` was changed, or (for writing) another process is at it.
+
+        """
+        folder = Path(folder)
+        if not (folder / DATABASE).is_file():
+            raise RunError(f"{folder} holds no run: there is no file {DATABASE} in it")
+        if readonly:
+            return _opened(folder, None)
+        try:
+            lock = locked(folder)
+        except OSError as error:
+            raise RunError(f"cannot write to the run {folder}: {error.strerror}") from None
+        try:
+            return _opened(folder, lock)
+        except BaseException:
+            lock.close()
+            raise
+
+    def close(self) -> None:
+        """Close the run and give up the lock; closing twice is harmless."""
+        self._connection.close()
+        if self._lock is not None:
+            self._lock.close()
+
+    def __enter__(self) -> RunStore:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Write everything inside the block or, if it raises or the process dies, nothing."""
+        if self._connection.in_transaction:
+            yield
+            return
+        self._connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            self._connection.execute("ROLLBACK")
+            raise
+        self._connection.execute("COMMIT")
+
+    def add_candidate(self, candidate: CandidateRecord) -> None:
+        """Add a candidate; one that is there already, as after a crash, must be the same.
+
+        Raises:
+            RunError: If another candidate has this number: the run cannot be continued with this version.
+
+        """
+        known = self.candidate(candidate.number)
+        if known is None:
+            self._connection.execute(
+                "INSERT INTO candidates VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (
+                    candidate.number,
+                    candidate.parent,
+                    candidate.mutation,
+                    candidate.text,
+                    bytes.fromhex(candidate.structural_key),
+                    bytes.fromhex(candidate.behaviour_key),
+                    candidate.probe_status,
+                ),
+            )
+        elif known != candidate:
+            raise RunError(_other_history(self.folder, candidate.number))
+
+    def candidate(self, number: int) -> CandidateRecord | None:
+        """Return the candidate of a number."""
+        row = self._connection.execute("SELECT * FROM candidates WHERE number = ?", (number,)).fetchone()
+        return _candidate(row) if row else None
+
+    def candidates(self) -> Iterator[CandidateRecord]:
+        """All candidates in the order of their numbers."""
+        return map(_candidate, self._connection.execute("SELECT * FROM candidates ORDER BY number"))
+
+    def add_outcome(self, outcome: Outcome) -> None:
+        """Add what the search was told about a candidate; an outcome that is there already must be the same.
+
+        Raises:
+            RunError: If it is another: the run cannot be continued with this version.
+
+        """
+        known = self.outcome(outcome.number)
+        if known is None:
+            fitness = None if outcome.fitness is None else json.dumps(outcome.fitness, separators=(",", ":"))
+            self._connection.execute(
+                "INSERT INTO outcomes VALUES (?, ?, ?, ?, ?)",
+                (outcome.number, outcome.status, fitness, outcome.stage, int(outcome.reused)),
+            )
+        elif known != outcome:
+            raise RunError(_other_history(self.folder, outcome.number))
+
+    def outcome(self, number: int) -> Outcome | None:
+        """Return the outcome of a candidate, None while it has none."""
+        row = self._connection.execute("SELECT * FROM outcomes WHERE number = ?", (number,)).fetchone()
+        return _outcome(row) if row else None
+
+    def outcomes(self) -> Iterator[Outcome]:
+        """All outcomes in the order of the candidates."""
+        return map(_outcome, self._connection.execute("SELECT * FROM outcomes ORDER BY number"))
+
+    def best(self) -> Outcome | None:
+        """Return the outcome of the least fitness; the earlier candidate where two are equal."""
+        ranked = [(outcome.fitness, outcome.number, outcome) for outcome in self.outcomes() if outcome.fitness]
+        return min(ranked, default=(None, None, None))[2]
+
+    def put_score(self, key: ScoreKey, score: Score) -> None:
+        """Keep a score under its key. The first one stays: later candidates must see what earlier ones saw."""
+        with self.transaction():
+            self._connection.execute("INSERT OR IGNORE INTO budgets VALUES (NULL, ?, ?, ?, ?, ?, ?)", _budget(key))
+            budget = self._connection.execute(f"SELECT budget FROM budgets WHERE {_BUDGET}", _budget(key)).fetchone()[0]
+            self._connection.execute(
+                "INSERT OR IGNORE INTO scores VALUES (?, ?, ?)",
+                (bytes.fromhex(key.behaviour), budget, dump_score(score)),
+            )
+
+    def get_score(self, key: ScoreKey) -> Score | None:
+        """Return the score under a key, None if there is none."""
+        row = self._connection.execute(
+            f"SELECT score FROM scores JOIN budgets USING (budget) WHERE behaviour_key = ? AND {_BUDGET}",
+            (bytes.fromhex(key.behaviour), *_budget(key)),
+        ).fetchone()
+        return read_score(row[0]) if row else None
+
+    def scores(self) -> Iterator[tuple[ScoreKey, Score]]:
+        """All stored scores."""
+        rows = self._connection.execute(
+            "SELECT behaviour_key, task_digest, steps, seeds, learning_rates, split, numerics, score "
+            "FROM scores JOIN budgets USING (budget) ORDER BY budget, behaviour_key"
+        )
+        for behaviour, digest, steps, seeds, rates, split, numerics, score in rows:
+            seeds, rates = tuple(json.loads(seeds)), tuple(json.loads(rates))
+            yield ScoreKey(behaviour.hex(), digest, steps, seeds, rates, split, numerics), read_score(score)
+
+    def counts(self) -> Counts:
+        """Return how far the run is."""
+
+        def pairs(query: str) -> dict[Any, int]:
+            return dict(self._connection.execute(query).fetchall())
+
+        def number(query: str) -> int:
+            return int(self._connection.execute(query).fetchone()[0])
+
+        return Counts(
+            generated=number("SELECT count(*) FROM candidates"),
+            told=number("SELECT count(*) FROM outcomes"),
+            evaluated=number("SELECT count(*) FROM outcomes WHERE stage IS NOT NULL AND NOT reused"),
+            reused=number("SELECT count(*) FROM outcomes WHERE reused"),
+            failed=pairs("SELECT status, count(*) FROM outcomes WHERE fitness IS NULL GROUP BY status"),
+            stages=pairs("SELECT stage, count(*) FROM outcomes WHERE stage IS NOT NULL GROUP BY stage"),
+            scores=number("SELECT count(*) FROM scores"),
+        )
+
+    def event(self, kind: str, detail: Any = None) -> None:
+        """Note that something happened, with anything that JSON can hold."""
+        self._connection.execute("INSERT INTO events VALUES (NULL, ?, ?, ?)", (time.time(), kind, json.dumps(detail)))
+
+    def events(self) -> Iterator[Event]:
+        """All events in the order in which they were noted."""
+        rows = self._connection.execute("SELECT time, kind, detail FROM events ORDER BY event")
+        return (Event(at, kind, json.loads(detail)) for at, kind, detail in rows)
+
+    def put_record(self, name: str, value: Any) -> None:
+        """Keep a named value that JSON can hold, such as the table of the retest; replaces an earlier one."""
+        self._connection.execute("INSERT OR REPLACE INTO records VALUES (?, ?)", (name, json.dumps(value)))
+
+    def get_record(self, name: str) -> Any:
+        """Return a named value, None if there is none."""
+        row = self._connection.execute("SELECT value FROM records WHERE name = ?", (name,)).fetchone()
+        return json.loads(row[0]) if row else None
+
+    def set_winner(self, number: int, text: str) -> None:
+        """Set the program that the run ends with: the text, after simplification and ablation, of a candidate."""
+        self.put_record("winner", [number, text])
+
+    def winner(self) -> Winner | None:
+        """Return the program that the run ended with, None before its end."""
+        record = self.get_record("winner")
+        return Winner(*record) if record else None
+
+    def put_file(self, name: str, text: str) -> Path:
+        """Write a text file inside the run folder (`exports/winner_optax.py`), whole or not at all.
+
+        Raises:
+            RunError: If it cannot be written.
+            ValueError: If the name leads out of the folder or names a file of the store.
+
+        """
+        relative = Path(name)
+        if relative.is_absolute() or ".." in relative.parts or relative.parts[0] in (CONFIG, DATABASE, LOCK):
+            raise ValueError(f"{name!r} is not the name of an additional file in a run folder")
+        path = self.folder / relative
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(path, text)
+        except OSError as error:
+            raise RunError(f"cannot write {path}: {error.strerror}") from None
+        return path
+
+
+def _opened(folder: Path, lock: FileIO | None) -> RunStore:
+    database = folder / DATABASE
+    connection = None
+    try:
+        connection = connect(database, readonly=lock is None)
+        check_format(connection, folder)
+        if lock is not None:
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = NORMAL")
+        text = connection.execute("SELECT value FROM records WHERE name = 'config'").fetchone()[0]
+        config = from_toml(text, where=f"the configuration in {database}")
+        if lock is not None:
+            check_config_file(folder, text, config)
+    except (sqlite3.Error, OSError, ConfigError, TypeError) as error:
+        if connection is not None:
+            connection.close()
+        raise RunError(f"cannot open the run {folder}: {error}") from None
+    except RunError:
+        if connection is not None:
+            connection.close()
+        raise
+    return RunStore(folder, config, tomllib.loads(text).get("environment", {}), connection, lock)
+
+
+_BUDGET = "task_digest = ? AND steps = ? AND seeds = ? AND learning_rates = ? AND split = ? AND numerics = ?"
+
+
+def _budget(key: ScoreKey) -> tuple[str, int, str, str, str, str]:
+    return key.task_digest, key.steps, json.dumps(key.seeds), json.dumps(key.learning_rates), key.split, key.numerics
+
+
+def _candidate(row: tuple[Any, ...]) -> CandidateRecord:
+    number, parent, mutation, text, structural, behaviour, probe_status = row
+    return CandidateRecord(number, parent, mutation, text, structural.hex(), behaviour.hex(), probe_status)
+
+
+def _outcome(row: tuple[Any, ...]) -> Outcome:
+    number, status, fitness, stage, reused = row
+    return Outcome(number, status, tuple(json.loads(fitness)) if fitness else None, stage, bool(reused))
+
+
+def _other_history(folder: Path, number: int) -> str:
+    return (
+        f"the run {folder} cannot be continued: candidate {number} comes out differently from what it holds; "
+        "continue with the versions named in its config.toml, or start another run"
+    )

@@ -1,0 +1,192 @@
+"""What a person sees of a run that goes on: a live view in a terminal, a line now and then elsewhere.
+
+The driver tells an `Observer` how far it is; everything here only looks.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, Protocol, TextIO
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+
+__all__ = ["LineView", "LiveView", "Observer", "Phase", "Progress", "progress_line", "silent", "view_on"]
+
+
+class Phase(StrEnum):
+    """What a run is busy with, in this order."""
+
+    SEARCH = "search"
+    TUNING = "tuning"
+    RETEST = "retest"
+    ABLATION = "ablation"
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a run is.
+
+    Attributes:
+        phase: What it is busy with.
+        done: Units of this phase that are done: candidates told in the search, jobs elsewhere.
+        total: Units of this phase.
+        evaluated: Candidates that were trained.
+        reused: Candidates whose scores were known by their key.
+        failed: Candidates without fitness.
+        best_number: The best candidate so far.
+        best_fitness: Its fitness, smaller is better.
+        best_text: Its program text.
+
+    """
+
+    phase: Phase
+    done: int
+    total: int
+    evaluated: int = 0
+    reused: int = 0
+    failed: int = 0
+    best_number: int | None = None
+    best_fitness: tuple[float, ...] | None = None
+    best_text: str = ""
+
+
+class Observer(Protocol):
+    """Is told how far a run is, often: after every candidate and every job. Must return at once."""
+
+    def on_progress(self, progress: Progress) -> None:
+        """Take note."""
+        ...
+
+
+@dataclass(slots=True)
+class Pace:
+    """Units per second since a phase was first seen, so that what an earlier process did does not count."""
+
+    phase: Phase | None = None
+    start: float = 0.0
+    first: int = 0
+
+    def rate(self, progress: Progress, now: float) -> float | None:
+        """Return units per second in this phase, None while it cannot be told; `now` is in seconds."""
+        if progress.phase is not self.phase:
+            self.phase, self.start, self.first = progress.phase, now, progress.done
+        seconds, units = now - self.start, progress.done - self.first
+        return units / seconds if units > 0 and seconds > 0 else None
+
+
+def progress_line(progress: Progress, rate: float | None) -> str:
+    """Return the state of a run as one plain line."""
+    parts = [f"{progress.phase.value} {progress.done:,}/{progress.total:,}"]
+    if rate is not None:
+        parts.append(f"{rate:.1f}/s")
+        parts.append(f"{_duration((progress.total - progress.done) / rate)} left")
+    if progress.phase is Phase.SEARCH and progress.done:
+        parts.append(f"{progress.reused / progress.done:.0%} known by key")
+        parts.append(f"{progress.failed / progress.done:.0%} failed")
+    if progress.best_fitness is not None:
+        parts.append(f"best {_fitness(progress)}")
+    return ", ".join(parts)
+
+
+def _fitness(progress: Progress) -> str:
+    numbers = " ".join(f"{value:.4g}" for value in progress.best_fitness or ())
+    return f"{numbers} (candidate {progress.best_number})" if progress.best_number is not None else numbers
+
+
+def _duration(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+
+
+@dataclass(slots=True)
+class _Silent:
+    def on_progress(self, progress: Progress) -> None:
+        del progress
+
+
+def silent() -> Observer:
+    """Return an observer that does nothing."""
+    return _Silent()
+
+
+@dataclass(slots=True)
+class LineView:
+    """Writes a plain line at the start of each phase, at most every `interval` seconds, and at its end."""
+
+    stream: TextIO
+    interval: float = 30.0
+    clock: Callable[[], float] = time.monotonic
+    _pace: Pace = field(default_factory=Pace)
+    _written: tuple[Phase, bool] | None = None
+    _next: float = 0.0
+
+    def on_progress(self, progress: Progress) -> None:
+        """Write a line if one is due."""
+        now = self.clock()
+        rate = self._pace.rate(progress, now)
+        state = (progress.phase, progress.done >= progress.total)
+        if state == self._written and (state[1] or now < self._next):
+            return
+        self._written, self._next = state, now + self.interval
+        self.stream.write(f"evolion: {progress_line(progress, rate)}\n")
+        self.stream.flush()
+
+
+@dataclass(slots=True)
+class LiveView:
+    """Redraws a few lines of a terminal: bar, rate, time left, share known by key, the best program so far."""
+
+    console: Console
+    clock: Callable[[], float] = time.monotonic
+    _pace: Pace = field(default_factory=Pace)
+    _latest: Progress | None = None
+
+    def on_progress(self, progress: Progress) -> None:
+        """Take note; the redrawing thread shows it."""
+        self._pace.rate(progress, self.clock())
+        self._latest = progress
+
+    @contextmanager
+    def shown(self) -> Iterator[LiveView]:
+        """Show the view inside the block; its last state stays on the screen."""
+        from rich.live import Live
+
+        with Live(get_renderable=self.render, console=self.console, refresh_per_second=4):
+            yield self
+
+    def render(self) -> RenderableType:
+        """Return what is shown now."""
+        from rich.console import Group
+        from rich.progress_bar import ProgressBar
+        from rich.syntax import Syntax
+        from rich.text import Text
+
+        progress = self._latest
+        if progress is None:
+            return Text("starting the workers ...")
+        line = progress_line(progress, self._pace.rate(progress, self.clock()))
+        bar = ProgressBar(total=max(progress.total, 1), completed=progress.done, width=min(80, self.console.width))
+        program = progress.best_text.rstrip()
+        if not program or len(program.splitlines()) > self.console.height - 6:
+            return Group(bar, Text(line))
+        return Group(bar, Text(line), Syntax(program, "python", theme="ansi_dark", background_color="default"))
+
+
+@contextmanager
+def view_on(stream: TextIO, *, quiet: bool = False) -> Iterator[Observer]:
+    """Return the view that suits a stream: live in a terminal, plain lines elsewhere, nothing if `quiet`."""
+    if quiet:
+        yield silent()
+    elif not stream.isatty():
+        yield LineView(stream)
+    else:
+        from rich.console import Console
+
+        with LiveView(Console(file=stream)).shown() as view:
+            yield view
