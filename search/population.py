@@ -1,0 +1,48 @@
+"""A population with ageing, as functions from lists to lists."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from evolion.search.types import Candidate, Fitness
+
+__all__ = ["Member", "best", "draw_seats", "joined", "tournament_winner"]
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A candidate with its fitness; a fitness of None loses against every other."""
+
+    candidate: Candidate
+    fitness: Fitness | None
+
+
+def joined(members: tuple[Member, ...], newcomer: Member, seats: int) -> tuple[Member, ...]:
+    """Return the members, oldest first, after one joined; where all seats are taken the oldest leaves."""
+    return (*members, newcomer)[-seats:]
+
+
+def draw_seats(members: Sequence[Member], contestants: int, rng: np.random.Generator) -> list[Member]:
+    """Return different members drawn at random, oldest first; all of them where there are too few."""
+    if contestants >= len(members):
+        return list(members)
+    seats = np.sort(rng.choice(len(members), contestants, replace=False, shuffle=False))
+    return [members[seat] for seat in seats]
+
+
+def tournament_winner(contestants: Sequence[Member]) -> Member:
+    """Return the fittest of the contestants, oldest first; of equals the youngest, so that neutral changes spread."""
+    winner = contestants[0]
+    for contestant in contestants[1:]:
+        if winner.fitness is None or (contestant.fitness is not None and contestant.fitness <= winner.fitness):
+            winner = contestant
+    return winner
+
+
+def best(members: Sequence[Member]) -> list[Member]:
+    """Return the members that did not fail, fittest first; of equals the youngest first."""
+    alive = [(member.fitness, -member.candidate.number, member) for member in members if member.fitness is not None]
+    return [member for *_, member in sorted(alive, key=lambda row: row[:2])]

@@ -1,0 +1,131 @@
+"""The control that does not learn: programs drawn at random, each on its own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import final
+
+import numpy as np
+
+from evolion.primitives.dataflow import live_statements
+from evolion.primitives.kinds import Kind
+from evolion.primitives.ops import OPS, Op, result_kind
+from evolion.primitives.program import RESERVED, Argument, Parameter, Program, Statement
+from evolion.search.drafts import Draft, finish, fresh_names, pick
+from evolion.search.mutation import MutationConfig, draw_arguments
+from evolion.search.types import SEED, Candidate, Fitness
+
+__all__ = ["RandomSearch", "random_program"]
+
+UNUSED_SHARE = 0.7
+"""How often an argument is drawn among the values that no statement reads yet, which keeps most statements alive."""
+
+SLOT_SHARE = 0.5
+"""How often a statement binds a slot that has no next value yet, where one is left."""
+
+
+def random_program(
+    rng: np.random.Generator, config: MutationConfig, lengths: tuple[int, int], *, protected: bool = False
+) -> Program:
+    """Return a valid program without dead code.
+
+    Args:
+        rng: The source of randomness.
+        config: Gives vocabulary, inputs, slots, the share of constants and the number of attempts.
+        lengths: The least and the largest number of statements, both at least 1; each number is tried equally often.
+        protected: As in `Program`.
+
+    Raises:
+        ValueError: If none of the attempts gave a program of such a length.
+
+    """
+    lowest, highest = lengths
+    for _ in range(config.attempts):
+        length = lowest + int(rng.random() * (highest + 1 - lowest))
+        program = finish(_random_draft(rng, config, length, protected))
+        if program is not None and lowest <= len(program.statements) <= highest:
+            return program
+    raise ValueError(f"no random program of {lowest} to {highest} statements in {config.attempts} attempts")
+
+
+def _random_draft(rng: np.random.Generator, config: MutationConfig, length: int, protected: bool) -> Draft:
+    slots = config.slots or ()
+    inputs = [Parameter(name, RESERVED[name], slot=False) for name in config.inputs]
+    draft = Draft((*inputs, *slots), (), (), "update", protected)
+    names = fresh_names(draft)
+    scope = {parameter.name: parameter.kind for parameter in draft.parameters}
+    unused: dict[str, Kind] = {}
+    unbound = {slot.name: slot.kind for slot in slots}
+    statements: list[Statement] = []
+    for index in range(length):
+        op = OPS[pick(config.vocabulary, rng)]
+        drawn = draw_arguments(op, scope, rng, config.new_constant_share)
+        if drawn is None:
+            continue
+        args = _with_unused(op, drawn, unused, rng)
+        kind = result_kind(op, tuple([Kind.SCALAR if isinstance(arg, float) else scope[arg] for arg in args]))
+        fitting = [name for name, widest in unbound.items() if kind <= widest]
+        if index == length - 1:
+            target = "update"
+        elif fitting and rng.random() < SLOT_SHARE:
+            target = pick(fitting, rng)
+            del unbound[target]
+        else:
+            target = next(names)
+        statements.append(Statement(target, op.name, args))
+        scope[target] = unused[target] = kind
+    update = statements[-1].target if statements else draft.parameters[0].name
+    return Draft(draft.parameters, (), tuple(statements), update, protected)
+
+
+def _with_unused(
+    op: Op, drawn: tuple[Argument, ...], unused: dict[str, Kind], rng: np.random.Generator
+) -> tuple[Argument, ...]:
+    args = list(drawn)
+    for place, accepted in enumerate(op.accepts):
+        names = [name for name, kind in unused.items() if kind in accepted]
+        if names and rng.random() < UNUSED_SHARE:
+            args[place] = pick(names, rng)
+        unused.pop(str(args[place]), None)
+    return tuple(args)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class RandomSearch:
+    """Random programs from the vocabulary, inputs and slots of a search, about as long as its seed.
+
+    Lengths are between half and one and a half times the number of live statements of the seed program.
+
+    Attributes:
+        seed_program: Candidate 0, and the measure of length.
+        seed: The random seed, not negative.
+        mutation: What programs may hold.
+
+    """
+
+    seed_program: Program
+    seed: int = 0
+    mutation: MutationConfig = field(default_factory=MutationConfig)
+
+    def __post_init__(self) -> None:
+        """Check the range of the seed."""
+        if self.seed < 0:
+            raise ValueError(f"the random seed must not be negative, got {self.seed}")
+
+    def initial(self) -> None:
+        """Return the state, of which there is none."""
+
+    def ask(self, state: None, number: int) -> Candidate:
+        """Return the seed program as number 0, later a random program."""
+        if number == 0:
+            return Candidate(0, self.seed_program, None, SEED)
+        rng = np.random.default_rng([self.seed, number])
+        length = len(live_statements(self.seed_program)[0])
+        lengths = (max(1, length // 2), max(1, length + length // 2))
+        config = self.mutation.for_seed(self.seed_program)
+        program = random_program(rng, config, lengths, protected=self.seed_program.protected)
+        return Candidate(number, program, None, "random")
+
+    def tell(self, state: None, candidate: Candidate, fitness: Fitness | None) -> None:
+        """Learn nothing."""

@@ -1,0 +1,60 @@
+"""What a search algorithm is: it asks for candidates and is told their fitness. It never evaluates anything itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+from evolion.primitives.program import Program
+
+__all__ = ["SEED", "Candidate", "Fitness", "Search"]
+
+Fitness = tuple[float, ...]
+"""How good a candidate is: finite numbers compared from the first to the last, smaller is better."""
+
+SEED = "seed"
+"""The mutation that is written down for the warm start."""
+
+State = TypeVar("State")
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A program to be evaluated.
+
+    Attributes:
+        number: Position in the run, from 0.
+        program: The program.
+        parent: The number of the candidate that it was made from; None for the warm start and for random programs.
+        mutation: The name of what made it, `SEED` for the warm start.
+
+    """
+
+    number: int
+    program: Program
+    parent: int | None
+    mutation: str
+
+
+class Search(Protocol[State]):
+    """A search algorithm: a frozen value whose methods are pure, with a state that is a frozen value too.
+
+    Candidate 0 is the seed program. Everything depends on the algorithm's own fields, the state and the number alone,
+    so a run can be replayed on any number of workers from the numbers and the fitness told.
+    """
+
+    def initial(self) -> State:
+        """Return the state before anything was told."""
+        ...
+
+    def ask(self, state: State, number: int) -> Candidate:
+        """Return the candidate of this number; the state may miss any number of the latest candidates."""
+        ...
+
+    def tell(self, state: State, candidate: Candidate, fitness: Fitness | None) -> State:
+        """Return the state after a candidate's fitness; candidates are told in the order of their numbers.
+
+        A fitness of None says that the candidate failed (diverged, dead, invalid or crashed): it never becomes a
+        parent.
+        """
+        ...
