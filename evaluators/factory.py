@@ -1,0 +1,33 @@
+"""The evaluator for what a user asks for."""
+
+from evolion.evaluators.inline import InlineEvaluator
+from evolion.evaluators.pool import Limits, check_workers
+from evolion.evaluators.processes import process_evaluator
+from evolion.evaluators.ray_pool import ray_evaluator
+from evolion.evaluators.types import Evaluator
+from evolion.evaluators.worker import EvaluateFunction
+
+
+def make_evaluator(
+    workers: int = 1,
+    ray_address: str | None = None,
+    *,
+    limits: Limits | None = None,
+    inline: bool = False,
+    function: EvaluateFunction | None = None,
+) -> Evaluator:
+    """Return an evaluator with `workers` workers: Ray actors if there is an address, else processes.
+
+    `ray_address`: "local", "auto" or "host:port". `inline` computes in the calling process instead: nothing to start,
+    but no protection from a job that hangs or crashes either, and `limits` do not apply.
+
+    Raises ValueError for settings that make no sense, EvaluatorUnavailable if Ray is missing or does not answer.
+    """
+    check_workers(workers)
+    if inline:
+        if workers != 1 or ray_address is not None:
+            raise ValueError("an inline evaluator has one worker and no Ray address")
+        return InlineEvaluator(function=function)
+    if ray_address is not None:
+        return ray_evaluator(workers, ray_address, limits=limits, function=function)
+    return process_evaluator(workers, limits=limits, function=function)

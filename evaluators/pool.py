@@ -1,0 +1,281 @@
+"""Jobs over workers that may die or hang: who gets which job, what happens when, and what a failure is worth.
+
+This is all bookkeeping, without a process of its own. What kind of workers there are is behind `Workers`.
+
+- One job at a time per worker, so that a death names its culprit.
+- A worker that dies is replaced. Its job is tried once more, then answered with status crashed.
+- A job without an answer in time is answered with status timeout, and its worker is killed and replaced.
+- Workers that die before they are ready are replaced too, but not for ever.
+"""
+
+import logging
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Generic, Protocol, Self, TypeVar, final
+
+from evolion.evaluators.types import EvaluatorUnavailable, Job, Score, Status
+from evolion.evaluators.worker import Answer, Death, Event, Ready, crashed
+
+_log = logging.getLogger(__name__)
+
+DEATHS_ALLOWED = 2
+FAILED_STARTS_ALLOWED = 3
+
+
+class Worker(Protocol):
+    """One worker, as the pool sees it. What it does shows in `Workers.wait`."""
+
+    def send(self, job: Job) -> None:
+        """Hand over a job. A worker that is dead meanwhile raises nothing here."""
+        ...
+
+    def kill(self) -> None:
+        """End the worker at once, alive or dead, and release what belongs to it."""
+        ...
+
+
+W = TypeVar("W", bound=Worker)
+
+
+class Workers(Protocol[W]):
+    """One kind of workers."""
+
+    def start(self) -> W:
+        """Begin to start a worker and return at once; `wait` says when it is ready."""
+        ...
+
+    def wait(self, workers: Sequence[W], timeout: float | None) -> list[tuple[W, Event]]:
+        """Wait until something happens to one of these; at most one event for each of them."""
+        ...
+
+    def diagnose(self) -> str:
+        """Why no worker may be starting, for the message."""
+        ...
+
+    def close(self) -> None:
+        """Release what is shared; all workers have been killed before."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Attempt:
+    job: Job
+    deaths: int
+
+
+@dataclass(slots=True, eq=False)
+class _Seat(Generic[W]):
+    """A worker and what it is doing."""
+
+    worker: W
+    ready: bool = False
+    attempt: _Attempt | None = None
+    begun: float = 0.0
+    deadline: float | None = None
+    seen: set[tuple[object, ...]] = field(default_factory=set)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Seconds that a pool waits.
+
+    `job`: for the answer to a job, None for ever. `set_up`: in addition for the first job of a shape (task, steps,
+    number of runs, split) that a worker gets, which loads data and compiles. `start`: for a first worker to be ready.
+    """
+
+    job: float | None = None
+    set_up: float = 120.0
+    start: float = 120.0
+
+    def __post_init__(self) -> None:
+        if (self.job is not None and self.job <= 0) or self.set_up < 0 or self.start <= 0:
+            raise ValueError(f"limits must be positive numbers of seconds: {self}")
+
+
+@final
+class PoolEvaluator(Generic[W]):
+    """An `Evaluator` over a fixed number of workers of one kind."""
+
+    def __init__(self, kind: Workers[W], workers: int, limits: Limits) -> None:
+        self._kind = kind
+        self._limits = limits
+        self._workers = workers
+        self._numerics: str | None = None
+        self._queue: deque[_Attempt] = deque()
+        self._finished: list[tuple[Job, Score]] = []
+        self._seats: list[_Seat[W]] = []
+        self._failed_starts = 0
+        self._closed = False
+        self._start_deadline = time.monotonic() + limits.start
+        try:
+            for _ in range(workers):
+                self._add_worker()
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def numerics(self) -> str:
+        """What computes the scores; waits for the first worker to be ready.
+
+        Raises EvaluatorUnavailable if none is in time.
+        """
+        while self._numerics is None:
+            self._check_open()
+            self._step(None)
+        return self._numerics
+
+    @property
+    def workers(self) -> int:
+        """How many jobs run at a time."""
+        return self._workers
+
+    def submit(self, job: Job) -> None:
+        """Queue a job, and send it at once if a worker is known to be free."""
+        self._check_open()
+        self._queue.append(_Attempt(job, 0))
+        self._dispatch()
+
+    def collect(self, timeout: float | None = None) -> list[tuple[Job, Score]]:
+        """Wait for at least one finished job, see `Evaluator.collect`."""
+        self._check_open()
+        end = None if timeout is None else time.monotonic() + timeout
+        while not self._finished and (self._queue or any(seat.attempt for seat in self._seats)):
+            self._step(end)
+            if end is not None and time.monotonic() >= end:
+                break
+        finished, self._finished = self._finished, []
+        return finished
+
+    def close(self) -> None:
+        """Kill all workers and drop what is pending."""
+        if self._closed:
+            return
+        self._closed = True
+        self._queue.clear()
+        while self._seats:
+            self._seats.pop().worker.kill()
+        self._kind.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise RuntimeError("the evaluator is closed")
+
+    def _add_worker(self) -> None:
+        self._seats.append(_Seat(self._kind.start()))
+
+    def _dispatch(self) -> None:
+        for seat in self._seats:
+            if not self._queue:
+                return
+            if seat.ready and seat.attempt is None:
+                self._send(seat, self._queue.popleft())
+
+    def _send(self, seat: _Seat[W], attempt: _Attempt) -> None:
+        job = attempt.job
+        shape = (job.task, job.steps, len(job.seeds), len(job.learning_rates), job.split)
+        seat.attempt, seat.begun = attempt, time.monotonic()
+        if self._limits.job is not None:
+            seat.deadline = seat.begun + self._limits.job + (0.0 if shape in seat.seen else self._limits.set_up)
+        seat.seen.add(shape)
+        seat.worker.send(job)
+
+    def _step(self, end: float | None) -> None:
+        """Wait for one round of events, or until the first deadline, and deal with them."""
+        self._dispatch()
+        deadlines = [seat.deadline for seat in self._seats if seat.attempt and seat.deadline is not None]
+        if not any(seat.ready for seat in self._seats):
+            deadlines.append(self._start_deadline)
+        if end is not None:
+            deadlines.append(end)
+        timeout = max(0.0, min(deadlines) - time.monotonic()) if deadlines else None
+        seats = {id(seat.worker): seat for seat in self._seats}
+        for worker, event in self._kind.wait([seat.worker for seat in self._seats], timeout):
+            self._handle(seats[id(worker)], event)
+        self._stop_overdue()
+        self._check_start()
+        self._dispatch()
+
+    def _handle(self, seat: _Seat[W], event: Event) -> None:
+        match event:
+            case Ready(numerics):
+                self._welcome(seat, numerics)
+            case Answer(score) if seat.attempt is not None:
+                self._finished.append((seat.attempt.job, score))
+                seat.attempt = None
+            case Answer():
+                self._replace(seat)  # An answer to nothing: this worker cannot be trusted.
+            case Death(reason):
+                self._bury(seat, reason)
+
+    def _welcome(self, seat: _Seat[W], numerics: str) -> None:
+        if self._numerics is not None and numerics != self._numerics:
+            self._fail(
+                f"workers compute with different numerics, so their scores cannot be compared: one with "
+                f"[{self._numerics}], another with [{numerics}]"
+            )
+        self._numerics = numerics
+        self._failed_starts = 0
+        seat.ready = True
+
+    def _bury(self, seat: _Seat[W], reason: str) -> None:
+        attempt, seat.attempt = seat.attempt, None
+        if not seat.ready:
+            self._failed_starts += 1
+            _log.warning("a worker died while starting (%s)", reason)
+            # One lost node can take a whole pool of starting workers with it; nothing ever started is another matter.
+            allowed = FAILED_STARTS_ALLOWED + (2 * self._workers if self._numerics else 0)
+            if self._failed_starts >= allowed:
+                self._fail(
+                    f"no worker starts: {self._failed_starts} died in a row while starting, the last with {reason}"
+                )
+        elif attempt is None:
+            _log.warning("an idle worker died (%s); it is replaced", reason)
+        elif attempt.deaths + 1 < DEATHS_ALLOWED:
+            _log.warning("the worker of job %d died (%s); the job is tried again", attempt.job.number, reason)
+            self._queue.appendleft(_Attempt(attempt.job, attempt.deaths + 1))
+        else:
+            _log.warning("job %d has killed %d workers (%s); given up", attempt.job.number, DEATHS_ALLOWED, reason)
+            message = f"killed its worker process {DEATHS_ALLOWED} times"
+            self._finished.append((attempt.job, crashed(message, time.monotonic() - seat.begun)))
+        self._replace(seat)
+
+    def _stop_overdue(self) -> None:
+        now = time.monotonic()
+        for seat in list(self._seats):
+            if seat.attempt is not None and seat.deadline is not None and now >= seat.deadline:
+                job = seat.attempt.job
+                _log.warning("job %d gave no answer within its time; its worker is replaced", job.number)
+                message = f"no answer within {self._limits.job:g} s"
+                score = Score(Status.TIMEOUT, None, (), 0, now - seat.begun, message=message)
+                self._finished.append((job, score))
+                self._replace(seat)
+
+    def _replace(self, seat: _Seat[W]) -> None:
+        seat.worker.kill()
+        self._seats.remove(seat)
+        self._add_worker()
+        if not any(other.ready for other in self._seats):
+            self._start_deadline = time.monotonic() + self._limits.start
+
+    def _check_start(self) -> None:
+        if time.monotonic() >= self._start_deadline and not any(seat.ready for seat in self._seats):
+            self._fail(f"no worker was ready within {self._limits.start:g} s{self._kind.diagnose()}")
+
+    def _fail(self, message: str) -> None:
+        self.close()
+        raise EvaluatorUnavailable(message)
+
+
+def check_workers(workers: int) -> None:
+    """Raise ValueError unless there is at least one worker."""
+    if workers < 1:
+        raise ValueError(f"workers must be at least 1, not {workers}")

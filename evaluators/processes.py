@@ -1,0 +1,183 @@
+"""An evaluator over worker processes on this machine.
+
+Each worker is one spawned process with a pipe of its own, not a member of `concurrent.futures.ProcessPoolExecutor`:
+that pool breaks as a whole when one process dies, cannot tell which job did it, and has no public way to stop a job.
+"""
+
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing import resource_tracker
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
+from typing import cast, final
+
+from evolion.evaluators.environment import numerics_tag, prepare, settings
+from evolion.evaluators.pool import Limits, PoolEvaluator, check_workers
+from evolion.evaluators.types import Job
+from evolion.evaluators.worker import (
+    Answer,
+    Death,
+    EvaluateFunction,
+    Event,
+    TagFunction,
+    Work,
+    answer,
+    default_function,
+    describe,
+    reference,
+)
+
+
+def process_evaluator(
+    workers: int,
+    *,
+    limits: Limits | None = None,
+    function: EvaluateFunction | None = None,
+    tag: TagFunction = numerics_tag,
+) -> "PoolEvaluator[ProcessWorker]":
+    """Start `workers` processes and return an `Evaluator` over them, without waiting for them to be ready.
+
+    `function` scores a job, `evaluate_job` unless given; `tag` says what it computes with. Both must stand at the top
+    of a module. The processes are spawned, so a script that calls this needs the usual `if __name__ == "__main__":`.
+
+    Raises ValueError for less than one worker or a function that a worker cannot import.
+    """
+    check_workers(workers)
+    prepare()
+    work = Work(reference(function or default_function()), reference(tag), settings())
+    return PoolEvaluator(ProcessWorkers(work), workers, limits or Limits())
+
+
+@final
+@dataclass(frozen=True, slots=True, eq=False)
+class ProcessWorker:
+    """A worker process and the driver's end of its pipe."""
+
+    process: SpawnProcess
+    connection: "Connection[Job, Event]"
+
+    def send(self, job: Job) -> None:
+        """Hand over a job."""
+        try:
+            self.connection.send(job)
+        except (BrokenPipeError, ConnectionResetError):
+            return  # It has died: `receive` will say so.
+
+    def receive(self) -> Event:
+        """The message that has arrived, or the end of the process."""
+        try:
+            if self.connection.poll():
+                return self.connection.recv()
+        except (EOFError, OSError):
+            pass
+        self.process.join(1.0)
+        return Death(_ending(self.process.exitcode))
+
+    def kill(self) -> None:
+        """End the process and wait until it is gone."""
+        self.process.kill()
+        self.process.join()
+        self.process.close()
+        self.connection.close()
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class ProcessWorkers:
+    """Worker processes, as a pool wants them."""
+
+    work: Work
+
+    def start(self) -> ProcessWorker:
+        """Spawn a process; it says when it is ready."""
+        context = multiprocessing.get_context("spawn")
+        ours, theirs = context.Pipe()
+        # A daemon, so that a driver which forgets to close takes its workers along when it ends.
+        process = context.Process(target=_serve, args=(theirs, self.work), daemon=True, name="evolion worker")
+        try:
+            with _without_interrupts():
+                process.start()
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+        return ProcessWorker(process, ours)
+
+    def wait(self, workers: Sequence[ProcessWorker], timeout: float | None) -> list[tuple[ProcessWorker, Event]]:
+        """Wait for messages and deaths."""
+        sources = {worker.connection: worker for worker in workers}
+        sentinels = {worker.process.sentinel: worker for worker in workers}
+        ready = wait([*sources, *sentinels], timeout)
+        found = {id(worker): worker for item in ready if (worker := _owner(item, sources, sentinels))}
+        return [(worker, worker.receive()) for worker in found.values()]
+
+    def diagnose(self) -> str:
+        """Nothing more is known."""
+        return ""
+
+    def close(self) -> None:
+        """Nothing is shared."""
+
+
+def _owner(
+    item: object, sources: "dict[Connection[Job, Event], ProcessWorker]", sentinels: dict[int, ProcessWorker]
+) -> ProcessWorker:
+    return sentinels[item] if isinstance(item, int) else sources[cast("Connection[Job, Event]", item)]
+
+
+def _ending(code: int | None) -> str:
+    if code is None:
+        return "closed its pipe"
+    if code >= 0:
+        return f"exit status {code}"
+    try:
+        return f"killed by {signal.Signals(-code).name}"
+    except ValueError:
+        return f"killed by signal {-code}"
+
+
+@contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """Keep Ctrl-C away from a new process from its first moment: a blocked signal is inherited."""
+    if sys.platform == "win32":
+        yield
+        return
+    resource_tracker.ensure_running()  # Started by the way, it would unblock the signal.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _serve(connection: "Connection[Event, Job]", work: Work) -> None:
+    """Answer jobs until the driver is gone: what a worker process runs."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_driver, daemon=True).start()
+    try:
+        function, ready = work.begin()
+    except Exception as error:
+        connection.send(Death(describe(error)))
+        return
+    connection.send(ready)
+    while True:
+        try:
+            job = connection.recv()
+        except EOFError:
+            return
+        connection.send(Answer(answer(function, job)))
+
+
+def _end_with_driver() -> None:
+    """End a worker in the middle of a job when its driver was killed."""
+    driver = multiprocessing.parent_process()
+    if driver is not None:
+        driver.join()
+        os._exit(1)
