@@ -22,9 +22,6 @@ if TYPE_CHECKING:
 
 __all__ = ["evaluate", "key", "known", "load", "search", "simplify", "tasks", "to_optax", "to_source", "train"]
 
-TARGETS = ("optax", "text")
-"""What `to_source` writes."""
-
 
 def known() -> Mapping[str, Program]:
     """Return the reference programs by name."""
@@ -150,19 +147,15 @@ def to_source(program: Program, target: str = "optax", **hyperparameters: float)
     """Return a program as source: "optax" for a module that needs jax and optax alone, "text" for the program text.
 
     Raises:
-        InputError: For another target.
-        ValueError: For a hyperparameter that the program lacks.
+        InputError: For another target, or a hyperparameter that the program lacks.
 
     """
-    if target not in TARGETS:
-        raise InputError(f"unknown target {target!r}: choose one of {', '.join(TARGETS)}")
-    if hyperparameters:
-        program = program.with_hyperparameters(**hyperparameters)
-    if target == "text":
-        return str(program)
-    from evolion.discovered.optax_source import to_optax_source
+    from evolion.discovered.optax_source import to_source
 
-    return to_optax_source(program)
+    try:
+        return to_source(program, target, **hyperparameters)  # type: ignore[arg-type]
+    except ValueError as error:
+        raise InputError(str(error)) from None
 
 
 def tasks() -> Mapping[str, Task]:
@@ -218,11 +211,8 @@ def evaluate(
         return _collected(jobs, evaluator)
     from evolion.evaluators.inline import InlineEvaluator
 
-    own = InlineEvaluator()
-    try:
+    with InlineEvaluator() as own:
         return _collected(jobs, own)
-    finally:
-        own.close()
 
 
 def _jobs(
@@ -263,10 +253,15 @@ def _collected(jobs: list[Job], evaluator: Evaluator) -> list[Score]:
 
 
 def _task(name: str) -> Task:
-    found = tasks()
-    if name not in found:
-        raise InputError(f"unknown task {name!r}{close_matches(name, found)} (known: {', '.join(found)})")
-    return found[name]
+    check_task(name)
+    return tasks()[name]
+
+
+def check_task(name: str) -> None:
+    """Raise InputError, naming the tasks there are, for the name of none; builds no task."""
+    names = list(tasks())
+    if name not in names:
+        raise InputError(f"unknown task {name!r}{close_matches(name, names)} (known: {', '.join(names)})")
 
 
 def search(
@@ -293,11 +288,12 @@ def search(
 
     """
     from evolion.config import RunConfig
-    from evolion.driver import discover
 
     config = RunConfig() if config is None else config
     if not isinstance(config, RunConfig):
         raise InputError(f"config must be a RunConfig, got {type(config).__name__}; evolion.config_text reads files")
+    from evolion.driver import discover
+
     folder = Path(tempfile.mkdtemp(prefix="evolion-")) if out is None else Path(out)
     options: dict[str, Any] = {"evaluator": evaluator, "workers": workers, "ray": ray, "observer": observer}
     return discover(config, folder, **options)

@@ -208,6 +208,12 @@ def run(arguments: Sequence[str] | None = None) -> int:
         if not isinstance(error, ProgramError):
             raise
         return _complain(str(error))
+    except RuntimeError as error:
+        from evolion.evaluators.types import EvaluatorUnavailable
+
+        if not isinstance(error, EvaluatorUnavailable):
+            raise
+        return _complain(str(error))
     except _Interrupted as error:
         print(f"evolion: {error}", file=sys.stderr)
     except click.Abort:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -110,13 +111,11 @@ def evaluate(
     it, weight_decay are tuned on the validation split, the same number of trials for each program; the score is then on
     seeds that the tuning did not see.
     """
-    from evolion.api import load
-    from evolion.proxies.registry import TASKS
+    from evolion.api import check_task, load
 
     programs = [load(spec) for spec in specs]
     for name in names:
-        if name not in TASKS:
-            raise InputError(f"unknown task {name!r}: choose one of {', '.join(TASKS)}")
+        check_task(name)
     rows = []
     for name, spec, score in _scores(specs, programs, names, steps, seeds, trials):
         rows.append({"task": name, "program": spec} | _score_data(score))
@@ -139,13 +138,10 @@ def _scores(
     from evolion.api import evaluate
     from evolion.evaluators.inline import InlineEvaluator
 
-    evaluator = InlineEvaluator()
-    try:
+    with InlineEvaluator() as evaluator:
         for name in names:
             scores = evaluate(programs, name, steps=steps, seeds=range(seeds), evaluator=evaluator)
             yield from ((name, spec, score) for spec, score in zip(specs, scores, strict=True))
-    finally:
-        evaluator.close()
 
 
 def _score_data(score: Score) -> dict[str, Any]:
@@ -189,9 +185,14 @@ def _score_table(rows: list[dict[str, Any]]) -> list[str]:
 @_JSON
 def export(spec: str, target: str, output: str | None, force: bool, as_json: bool) -> None:
     """Write a program as a module that needs jax and optax alone, or as its text."""
-    from evolion.api import load, to_source
+    from evolion.api import load
+    from evolion.discovered.optax_source import to_source
 
-    source = to_source(load(spec), target)
+    program = load(spec)
+    try:
+        source = to_source(program, target, name=_identifier(spec))
+    except ValueError:
+        source = to_source(program, target)  # a name that means something in the module or in Python
     if output is not None:
         _write(Path(output), source, force)
     if as_json:
@@ -200,6 +201,12 @@ def export(spec: str, target: str, output: str | None, force: bool, as_json: boo
         print(source, end="")
     else:
         print(f"wrote {output}")
+
+
+def _identifier(spec: str) -> str:
+    """Return what an exported optimizer is called: the known name, or that of the file or run."""
+    name = re.sub(r"\W+", "_", Path(spec).stem, flags=re.ASCII).strip("_").lower()
+    return name if name.isidentifier() else "optimizer"
 
 
 def _write(path: Path, text: str, force: bool) -> None:

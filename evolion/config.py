@@ -89,8 +89,9 @@ class SearchConfig:
 def _check_task(name: str) -> None:
     from evolion.proxies.registry import TASKS
 
-    if name not in TASKS:
-        raise ValueError(f"unknown task {name!r}{close_matches(name, TASKS)} (known: {', '.join(TASKS)})")
+    names = list(TASKS)  # a look-up in the mapping itself would build the task, and load jax
+    if name not in names:
+        raise ValueError(f"unknown task {name!r}{close_matches(name, names)} (known: {', '.join(names)})")
 
 
 def _check_rates(rates: tuple[float, ...] | None) -> None:

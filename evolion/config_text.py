@@ -128,19 +128,18 @@ def _override(tree: dict[str, Any], override: str) -> None:
     value = _toml_value(override, text.strip())
     table: Any = tree
     for depth, part in enumerate(path):
-        last = depth == len(path) - 1
+        above = ".".join(path[:depth])
+        key: Any = part
         if isinstance(table, list):
             if not part.isdigit() or int(part) >= len(table):
-                raise ConfigError(
-                    f"--set {override!r}: {'.'.join(path[:depth])} has the positions 0 to {len(table) - 1}"
-                )
-            part = int(part)  # type: ignore[assignment]
+                raise ConfigError(f"--set {override!r}: {above} has the positions 0 to {len(table) - 1}, not {part!r}")
+            key = int(part)
         elif not isinstance(table, dict):
-            raise ConfigError(f"--set {override!r}: {'.'.join(path[:depth])} is a value, not a table of keys")
-        if last:
-            table[part] = value  # type: ignore[index]
+            raise ConfigError(f"--set {override!r}: {above} is a value, not a table of keys")
+        if depth == len(path) - 1:
+            table[key] = value
         else:
-            table = table[part] if isinstance(table, list) else table.setdefault(part, {})  # type: ignore[index]
+            table = table[key] if isinstance(table, list) else table.setdefault(key, {})
 
 
 def _toml_value(override: str, text: str) -> Any:

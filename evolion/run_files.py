@@ -54,8 +54,8 @@ CREATE TABLE budgets (
 );
 CREATE TABLE scores (
     behaviour_key BLOB NOT NULL, budget INTEGER NOT NULL REFERENCES budgets, score TEXT NOT NULL,
-    PRIMARY KEY (behaviour_key, budget)
-) WITHOUT ROWID;
+    UNIQUE (behaviour_key, budget)
+);
 CREATE TABLE events (event INTEGER PRIMARY KEY, time REAL NOT NULL, kind TEXT NOT NULL, detail TEXT NOT NULL);
 """
 

@@ -94,8 +94,10 @@ def progress_line(progress: Progress, rate: float | None) -> str:
 
 
 def _fitness(progress: Progress) -> str:
-    numbers = " ".join(f"{value:.4g}" for value in progress.best_fitness or ())
-    return f"{numbers} (candidate {progress.best_number})" if progress.best_number is not None else numbers
+    *before, value = progress.best_fitness or (0.0,)
+    # The funnel ranks by minus the stage and then the loss in it.
+    stage = f" in stage {1 - round(before[0])}" if before else ""
+    return f"{value:.4g}{stage}" + (f" (candidate {progress.best_number})" if progress.best_number is not None else "")
 
 
 def _duration(seconds: float) -> str:
