@@ -252,7 +252,7 @@ def _places(program: Program) -> list[tuple[int, int]]:
 
 
 def _modify(program: Program, rng: np.random.Generator, config: MutationConfig) -> Program | None:
-    """Change one argument; the update counts as one."""
+    """Change one argument; the update counts as one, but never becomes a new constant."""
     draft = _draft(program, config)
     index, place = pick(_places(program), rng)
     at_end = index == len(program.statements)
@@ -262,8 +262,11 @@ def _modify(program: Program, rng: np.random.Generator, config: MutationConfig) 
     scope = scope_at(draft, index)
     if isinstance(old, str):
         del scope[old]
-    accepted = tuple(Kind) if at_end else OPS[program.statements[index].op].accepts[place]
-    new = _draw_argument(accepted, scope, rng, config.new_constant_share)
+    if at_end:
+        # A constant update learns nothing.
+        new: Argument | None = pick(list(scope), rng) if scope else None
+    else:
+        new = _draw_argument(OPS[program.statements[index].op].accepts[place], scope, rng, config.new_constant_share)
     return None if new is None else finish(_replaced(draft, index, place, new), rng)
 
 
