@@ -1,0 +1,204 @@
+"""Random programs, texts and trees: one generator for Hypothesis and for counts that Hypothesis is too slow for.
+
+Each generator draws from a `random.Random`. With `st.randoms()` Hypothesis chooses the numbers and shrinks them.
+"""
+
+import inspect
+import math
+import random
+import struct
+from typing import Any
+
+import numpy as np
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from evolion.primitives.dataflow import Reference, data_flow
+from evolion.primitives.kinds import Kind
+from evolion.primitives.ops import OPS, result_kind
+from evolion.primitives.program import RESERVED, Comment, Hyperparameter, Parameter, Program, Statement
+
+VARIABLES = ("a", "b2", "_", "x", "x1", "x2", "x17", "update", "match", "protected", "scalar", "Xy_0", "wd", "print")
+SLOTS = ("m", "v", "x3", "vhat", "norm_", "ema", "n", "type")
+HYPERPARAMETERS = ("b1", "eps", "x4", "weight_decay", "tensor", "case")
+SPECIAL = (0.0, -0.0, 1.0, -1.0, -2.0, 0.1, 0.9, 1e-8, 5e-324, -5e-324, 1.7976931348623157e308, 1e15, 1e16, -1e22, 3.0)
+LETTERS = " ab#'\"\\{}%:é×→()=\n\t\u2028\x85\x0c\u0301中🙂"
+
+
+def random_number(rng: random.Random) -> float:
+    """A finite float: often a special one, sometimes any pattern of bits."""
+    choice = rng.random()
+    if choice < 0.4:
+        return rng.choice(SPECIAL)
+    if choice < 0.8:
+        return rng.gauss(0.0, 1.0)
+    value = struct.unpack("<d", rng.randbytes(8))[0]
+    return value if math.isfinite(value) else 0.5
+
+
+def random_prose(rng: random.Random) -> str:
+    """Any characters, quotes and line separators among them."""
+    return "".join(rng.choices(LETTERS, k=rng.randrange(12)))
+
+
+def _comment(rng: random.Random) -> str:
+    return "".join(letter for letter in random_prose(rng) if letter.isprintable()).strip()
+
+
+def _docstring(rng: random.Random) -> str:
+    text = "".join(letter for letter in random_prose(rng) if letter == "\n" or letter.isprintable())
+    for _ in range(4):
+        text = "\n".join(line.rstrip() for line in inspect.cleandoc(text).split("\n"))
+    return text
+
+
+def _signature(rng: random.Random) -> tuple[tuple[Parameter, ...], tuple[Hyperparameter, ...]]:
+    inputs = rng.sample(list(RESERVED), rng.randrange(len(RESERVED) + 1))
+    parameters = [Parameter(name, RESERVED[name], slot=False) for name in inputs]
+    names = rng.sample(SLOTS, rng.randrange(5))
+    parameters += [Parameter(name, rng.choice((*Kind, Kind.TENSOR)), slot=True) for name in names]
+    rng.shuffle(parameters)
+    names = rng.sample(HYPERPARAMETERS, rng.randrange(4))
+    return tuple(parameters), tuple(Hyperparameter(name, random_number(rng)) for name in names)
+
+
+def _statement(rng: random.Random, environment: dict[str, Kind], ops: tuple[str, ...]) -> Statement:
+    op = OPS[rng.choice(ops)]
+    args: list[str | float] = []
+    for accepted in op.accepts:
+        names = [name for name, kind in environment.items() if kind in accepted]
+        constant = Kind.SCALAR in accepted and (not names or rng.random() < 0.2)
+        if not names and not constant:
+            return _statement(rng, environment, ops)
+        args.append(random_number(rng) if constant else rng.choice(names))
+    target = rng.choice(VARIABLES if rng.random() < 0.6 or not environment else list(environment))
+    environment[target] = result_kind(op, tuple(environment.get(a, Kind.SCALAR) for a in args))  # type: ignore[arg-type]
+    return Statement(target, op.name, tuple(args))
+
+
+def random_program(
+    rng: random.Random, *, statements: int = 12, ops: tuple[str, ...] = tuple(OPS), prose: bool = True
+) -> Program:
+    """A valid program over `ops` with inputs, slots of each kind, hyperparameters, rebound names and dead code."""
+    parameters, hyperparameters = _signature(rng)
+    environment = {p.name: p.kind for p in parameters} | {h.name: Kind.SCALAR for h in hyperparameters}
+    body = [_statement(rng, environment, ops) for _ in range(rng.randrange(statements + 1))]
+    for slot in parameters:
+        if slot.slot and environment[slot.name] > slot.kind:
+            body.append(Statement(slot.name, "identity", (random_number(rng),)))
+            environment[slot.name] = Kind.SCALAR
+    update = rng.choice(list(environment)) if environment and rng.random() < 0.95 else random_number(rng)
+    comments = []
+    if prose and rng.random() < 0.3:
+        places = sorted(rng.randrange(-1, len(body) + 1) for _ in range(rng.randrange(4)))
+        comments = [Comment(place, _comment(rng)) for place in places]
+    return Program(
+        parameters=parameters,
+        hyperparameters=hyperparameters,
+        statements=tuple(body),
+        update=update,
+        protected=rng.random() < 0.4,
+        docstring=_docstring(rng) if prose and rng.random() < 0.3 else "",
+        comments=tuple(comments),
+    )
+
+
+def programs(**options: Any) -> st.SearchStrategy[Program]:
+    return st.builds(lambda rng: random_program(rng, **options), st.randoms(use_true_random=False))
+
+
+def random_expression(rng: random.Random, names: tuple[str, ...], depth: int = 4) -> str:
+    """A nested expression of the text form over tensors and numbers, not always of the right kinds."""
+    choice = rng.random()
+    if depth == 0 or choice < 0.2:
+        return rng.choice(names) if rng.random() < 0.7 else repr(random_number(rng))
+
+    def inner() -> str:
+        return random_expression(rng, names, depth - 1)
+
+    if choice < 0.6:
+        return f"({inner()}{rng.choice((' + ', ' - ', '*', ' / ', ' ** '))}{inner()})"
+    if choice < 0.7:
+        return f"-({inner()})"
+    op = rng.choice([op for op in OPS.values() if op.name != "identity"])
+    return f"{op.name}({', '.join(inner() for _ in range(op.arity))})"
+
+
+def random_text(rng: random.Random) -> str:
+    """A program text with nested expressions and comments; most are valid, some fail on kinds."""
+    names = ("w", "g", "lr", "m", "b1", "x1", "x9")
+    lines = ["def train(w, g, m, lr, *, b1=0.9):", "    x1 = g", "    x9 = w"]
+    for _ in range(rng.randrange(5)):
+        comment = rng.choice(("", "  # " + _comment(rng)))
+        lines.append(f"    {rng.choice(names)} = {random_expression(rng, names)}{comment}")
+    lines.append(f"    return {random_expression(rng, names)}, m")
+    return "\n".join(lines) + "\n"
+
+
+def texts() -> st.SearchStrategy[str]:
+    return st.builds(random_text, st.randoms(use_true_random=False))
+
+
+@st.composite
+def trees(draw: st.DrawFn) -> list[NDArray[np.float64]]:
+    """One to four tensors of rank 0 to 3, none of them empty, with numbers of moderate size."""
+    shapes = draw(st.lists(st.lists(st.integers(1, 4), max_size=3), min_size=1, max_size=4))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    return [np.asarray(rng.normal(size=shape)) for shape in shapes]
+
+
+def disguised(program: Program, rng: random.Random) -> Program:
+    """The same program under other names, with its statements, slots and commutative arguments in another order.
+
+    Statements without a use, a slot and a hyperparameter that nothing reads are added.
+    """
+    flow = data_flow(program)
+    parameters = list(program.parameters)
+    rng.shuffle(parameters)
+    names: dict[Reference, str] = {p.name: p.name if not p.slot else f"s{i}" for i, p in enumerate(parameters)}
+    names |= {h.name: f"h{i}" for i, h in enumerate(program.hyperparameters)}
+    targets = rng.sample(range(1000), len(program.statements))
+    names |= {index: f"y{number}" for index, number in enumerate(targets)}
+
+    def name(reference: Reference) -> str | float:
+        return reference if isinstance(reference, float) else names[reference]
+
+    body = []
+    for index in _topological(flow.arguments, rng):
+        op = OPS[program.statements[index].op]
+        args = [name(reference) for reference in flow.arguments[index]]
+        if op.commutative and rng.random() < 0.5:
+            args[:2] = args[1::-1]
+        body.append(Statement(names[index], op.name, tuple(args)))
+        if rng.random() < 0.3:
+            body.append(Statement("dead", rng.choice(("cos", "identity")), (names[index],)))
+    update = name(flow.update)
+    if isinstance(update, str):
+        body.append(Statement("result", "identity", (update,)))
+        update = "result"
+    returned = {slot: name(reference) for slot, reference in flow.next_slots.items()}
+    body += [Statement(f"next_{slot}", "identity", (value,)) for slot, value in returned.items()]
+    body += [Statement(names[slot], "identity", (f"next_{slot}",)) for slot in returned]
+    return Program(
+        parameters=(
+            *(Parameter(names[p.name], p.kind, p.slot) for p in parameters),
+            Parameter("unused", Kind.LEAF, slot=True),
+        ),
+        hyperparameters=(
+            *(Hyperparameter(names[h.name], h.value) for h in program.hyperparameters),
+            Hyperparameter("spare", 3.0),
+        ),
+        statements=tuple(body),
+        update=update,
+        protected=program.protected,
+    )
+
+
+def _topological(arguments: tuple[tuple[Reference, ...], ...], rng: random.Random) -> list[int]:
+    done: list[int] = []
+    waiting = set(range(len(arguments)))
+    while waiting:
+        ready = [i for i in sorted(waiting) if not any(isinstance(a, int) and a in waiting for a in arguments[i])]
+        done.append(rng.choice(ready))
+        waiting.remove(done[-1])
+    return done
