@@ -21,33 +21,10 @@ __all__ = ["TARGETS", "to_source"]
 _WIDTH = 100
 _TREES = ("g", "w", "w0", "hess", "noise")
 _USED = frozenset(
-    {
-        "jax",
-        "jnp",
-        "optax",
-        "Any",
-        "NamedTuple",
-        "any",
-        "callable",
-        "range",
-        "learning_rate",
-        "seed",
-        "params",
-        "state",
-        "updates",
-        "count",
-        "dtype",
-        "like",
-        "key",
-        "step",
-        "results",
-        "change",
-        "value",
-        "extra_args",
-        "compute_dtype",
-        "leaf",
-    }
-)
+    ["jax", "jnp", "optax", "Any", "NamedTuple", "any", "callable", "range", "learning_rate", "seed", "params", "state",
+     "updates", "count", "dtype", "like", "key", "step", "results", "change", "value", "extra_args", "compute_dtype",
+     "leaf"]
+)  # fmt: skip
 
 
 def to_source(

@@ -183,7 +183,7 @@ def _state_type(fields: tuple[str, ...]) -> Any:
     """Return one type for all programs of these slots, so that their states have one tree structure."""
     made = namedtuple("ProgramState", fields)  # type: ignore[misc]
     # The type has no name in any module: a copy or a pickle makes it anew from its fields.
-    made.__reduce__ = _reduce_state  # type: ignore[method-assign]
+    made.__reduce__ = _reduce_state  # type: ignore[method-assign,assignment]
     return made
 
 
