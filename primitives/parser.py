@@ -16,6 +16,7 @@ from typing import NoReturn
 from evolion.primitives.kinds import Kind, kind_named
 from evolion.primitives.ops import OPS
 from evolion.primitives.program import (
+    MAXIMUM_CHARACTERS,
     MAXIMUM_STATEMENTS,
     RESERVED,
     Argument,
@@ -29,9 +30,6 @@ from evolion.primitives.program import (
 )
 
 __all__ = ["MAXIMUM_CHARACTERS", "parse"]
-
-MAXIMUM_CHARACTERS = 200_000
-"""The longest text that is read: a bound on what a hostile text can cost."""
 
 _MAXIMUM_DEPTH = 64
 
@@ -177,12 +175,22 @@ def _body(function: ast.FunctionDef) -> tuple[list[ast.stmt], str]:
     body, docstring = function.body, ""
     first = body[0]
     if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str):
-        docstring = "\n".join(line.rstrip() for line in inspect.cleandoc(first.value.value).split("\n"))
+        docstring = _cleaned(first.value.value)
         body = body[1:]
     if not body or not isinstance(body[-1], ast.Return):
         at = body[-1] if body else first
         _fail(at, "the program must end with `return update` and its slots in the order of the signature")
     return body, docstring
+
+
+def _cleaned(documentation: str) -> str:
+    """Clean until nothing changes: where text starts on the second line, one pass leaves its indentation."""
+    while True:
+        lines = inspect.cleandoc(documentation).split("\n")
+        cleaned = "\n".join([line.rstrip() for line in lines])
+        if cleaned == documentation:
+            return cleaned
+        documentation = cleaned
 
 
 def _constant(node: ast.expr) -> float | None:

@@ -10,7 +10,7 @@ import difflib
 import inspect
 import keyword
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from types import MappingProxyType
@@ -19,6 +19,7 @@ from evolion.primitives.kinds import Kind
 from evolion.primitives.ops import OPS, Op, result_kind
 
 __all__ = [
+    "MAXIMUM_CHARACTERS",
     "MAXIMUM_STATEMENTS",
     "RESERVED",
     "Argument",
@@ -37,6 +38,10 @@ Argument = str | float
 MAXIMUM_STATEMENTS = 4096
 """The longest program that is accepted: a bound on what a hostile text can cost."""
 
+MAXIMUM_CHARACTERS = 200_000
+"""The longest text that is read, and that a program may print: a bound on what a hostile text can cost."""
+
+_SURELY_SHORT = 256  # statements, parameters and hyperparameters that print less, even with the longest names
 _MAXIMUM_MESSAGE = 1000
 _MAXIMUM_NAME = 64
 
@@ -71,8 +76,7 @@ class ProgramError(ValueError):
     def __init__(
         self, reason: str, *, line: int | None = None, column: int | None = None, statement: int | None = None
     ) -> None:
-        if len(reason) > _MAXIMUM_MESSAGE:
-            reason = reason[:_MAXIMUM_MESSAGE] + " …"
+        reason = reason if len(reason) <= _MAXIMUM_MESSAGE else reason[:_MAXIMUM_MESSAGE] + " …"
         self.reason, self.line, self.column, self.statement = reason, line, column, statement
         if line is not None:
             where = f"line {line}, column {column}: " if column is not None else f"line {line}: "
@@ -171,7 +175,7 @@ class Program:
     def __post_init__(self) -> None:
         """Check everything that makes a program valid."""
         infer_kinds(self)
-        _check_prose(self)
+        _check_text(self)
 
     @property
     def slots(self) -> tuple[Parameter, ...]:
@@ -347,22 +351,21 @@ def _objection(name: str) -> str:
     return ""
 
 
-def _check_prose(program: Program) -> None:
+def _check_text(program: Program) -> None:
     documentation = program.docstring
-    if not documentation and not program.comments:
+    records = len(program.statements) + len(program.parameters) + len(program.hyperparameters)
+    if not documentation and not program.comments and records <= _SURELY_SHORT:
         return
-    if inspect.cleandoc(documentation) != documentation or not _printable(documentation.split("\n")):
+    printable = all(line.isprintable() and line == line.rstrip() for line in documentation.split("\n"))
+    if not printable or inspect.cleandoc(documentation) != documentation:
         raise ProgramError("the docstring must be printable text, cleaned as by inspect.cleandoc")
     positions = [comment.before for comment in program.comments]
     if positions != sorted(positions) or any(not -1 <= at <= len(program.statements) for at in positions):
         raise ProgramError("comments must be sorted by position and stand above def, a statement or return")
-    texts = [comment.text for comment in program.comments]
-    if not _printable(texts) or any(text != text.strip() for text in texts):
+    if not all(comment.text.isprintable() and comment.text == comment.text.strip() for comment in program.comments):
         raise ProgramError("a comment must be one line of printable text")
-
-
-def _printable(lines: Iterable[str]) -> bool:
-    return all(line.isprintable() and line == line.rstrip() for line in lines)
+    if len(str(program)) > MAXIMUM_CHARACTERS:
+        raise ProgramError(f"printed one operation a line, the text has more than {MAXIMUM_CHARACTERS} characters")
 
 
 def _expression(op: Op, args: tuple[Argument, ...]) -> str:
@@ -391,7 +394,5 @@ def _quoted(documentation: str) -> list[str]:
     escaped = documentation.replace("\\", "\\\\")
     if '"""' in escaped or escaped.endswith('"'):
         escaped = escaped.replace('"', '\\"')
-    lines = escaped.split("\n")
-    if len(lines) == 1:
-        return [f'"""{lines[0]}"""']
-    return [f'"""{lines[0]}', *lines[1:], '"""']
+    first, *others = escaped.split("\n")
+    return [f'"""{first}', *others, '"""'] if others else [f'"""{first}"""']
