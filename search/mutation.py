@@ -14,6 +14,7 @@ from types import MappingProxyType
 
 import numpy as np
 
+from evolion.primitives.dataflow import remove_dead_code
 from evolion.primitives.keys import structural_key
 from evolion.primitives.kinds import Kind
 from evolion.primitives.ops import LION, OPS, Op
@@ -62,7 +63,7 @@ class MutationConfig:
     slots: tuple[Parameter, ...] | None = None
     maximum_statements: int = 60
     new_constant_share: float = 0.25
-    attempts: int = 1000
+    attempts: int = 200
 
     def __post_init__(self) -> None:
         """Check names and ranges."""
@@ -116,12 +117,14 @@ class Mutation:
 def mutate(program: Program, rng: np.random.Generator, config: MutationConfig) -> tuple[Program, str]:
     """Return a child and the name of the mutation that made it.
 
-    The child is valid, has no dead code, no docstring and no comments, and its structural key is not the program's.
+    Dead code of the parent does not count. The child is valid, has no dead code, no docstring and no comments, and its
+    structural key is not the parent's.
 
     Raises:
         ValueError: If no mutation applies, or none of the attempts led to such a child.
 
     """
+    program = remove_dead_code(program)
     rows = [(MUTATIONS[name], weight) for name, weight in config.weights if weight > 0.0]
     rows = [(row, weight) for row, weight in rows if row.applies(program, config)]
     if not rows:
