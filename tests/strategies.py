@@ -147,8 +147,8 @@ def trees(draw: st.DrawFn) -> list[NDArray[np.float64]]:
     return [np.asarray(rng.normal(size=shape)) for shape in shapes]
 
 
-def disguised(program: Program, rng: random.Random) -> Program:
-    """The same program under other names, with its statements, slots and commutative arguments in another order.
+def disguised(program: Program, rng: random.Random, *, swap: bool = True) -> Program:
+    """The same program under other names, with its statements, slots and, with `swap`, arguments in another order.
 
     Statements without a use, a slot and a hyperparameter that nothing reads are added.
     """
@@ -167,7 +167,7 @@ def disguised(program: Program, rng: random.Random) -> Program:
     for index in _topological(flow.arguments, rng):
         op = OPS[program.statements[index].op]
         args = [name(reference) for reference in flow.arguments[index]]
-        if op.commutative and rng.random() < 0.5:
+        if swap and op.commutative and rng.random() < 0.5:
             args[:2] = args[1::-1]
         body.append(Statement(names[index], op.name, tuple(args)))
         if rng.random() < 0.3:

@@ -70,8 +70,6 @@ def test_slots_that_feed_each_other_are_live_together() -> None:
     """Liveness passes through the state of later steps."""
     text = "def train(g, a, b, c):\n    g = a * g\n    a = b + 0\n    b = c + 0\n    c = g + 0\n    return g, a, b, c\n"
     program = parse(text)
-        "def train(g, a, b, c):\n    g = a * g\n    a = b + 0\n    b = c + 0\n    c = g + 0\n    return g, a, b, c\n"
-    )
     assert remove_dead_code(program) == program
     program = parse("def train(g, a, b):\n    a = b + 0\n    b = a + g\n    return g, a, b\n")
     assert str(remove_dead_code(program)) == "def train(g):\n    return g\n"
