@@ -48,7 +48,7 @@ def structural_key(program: Program) -> str:
     if _written_order_matters(program, flow, order):
         anonymous = _tokens(program, flow, order, fixed | {name: _entry("slot" + kind) for name, kind in kinds.items()})
     numbered = _slot_order(program, flow, anonymous)
-    slots = {name: _entry(f"slot{number}{kinds[name]}") for number, name in enumerate(numbered)}
+    slots: dict[Reference, bytes] = {name: _entry(f"slot{number}{kinds[name]}") for number, name in enumerate(numbered)}
     tokens = _tokens(program, flow, order, fixed | slots)
     parts = [_token(flow.update, tokens), *(_token(flow.next_slots[name], tokens) for name in numbered)]
     return _hash(b"protected" if program.protected else b"plain", *parts).hex()
