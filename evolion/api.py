@@ -175,7 +175,10 @@ def train(task: str | Task, tx: optax.GradientTransformation, *, steps: int | No
     """
     from evolion.proxies.training import train
 
-    return train(_task(task) if isinstance(task, str) else task, tx, steps=steps, seed=seed)
+    if isinstance(task, str):
+        check_task(task)
+        task = tasks()[task]
+    return train(task, tx, steps=steps, seed=seed)
 
 
 def evaluate(
@@ -206,13 +209,16 @@ def evaluate(
     """
     if isinstance(programs, (str, Path, Program)):
         raise InputError("programs must be a list of programs, such as [program]")
-    jobs = _jobs(list(programs), task, steps, seeds, learning_rates)
+    if not isinstance(task, str):
+        raise InputError(f"task must be the name of a task, got {task!r}")
+    check_task(task)
     if evaluator is not None:
-        return _collected(jobs, evaluator)
+        return collected(_jobs(list(programs), task, steps, seeds, learning_rates), evaluator)
     from evolion.evaluators.inline import InlineEvaluator
 
+    # It comes before the jobs, whose task may start jax: what makes arithmetic reproducible has to be set earlier.
     with InlineEvaluator() as own:
-        return _collected(jobs, own)
+        return collected(_jobs(list(programs), task, steps, seeds, learning_rates), own)
 
 
 def _jobs(
@@ -224,9 +230,7 @@ def _jobs(
 ) -> list[Job]:
     from evolion.evaluators.types import Job
 
-    if not isinstance(task, str):
-        raise InputError(f"task must be the name of a task, got {task!r}")
-    found = _task(task)
+    found = tasks()[task]
     steps = found.steps if steps is None else steps
     if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
         raise InputError(f"steps must be a whole number from 1, got {steps!r}")
@@ -240,7 +244,8 @@ def _jobs(
     return [Job(number, program, task, steps, seeds, rates) for number, program in enumerate(loaded)]
 
 
-def _collected(jobs: list[Job], evaluator: Evaluator) -> list[Score]:
+def collected(jobs: Sequence[Job], evaluator: Evaluator) -> list[Score]:
+    """Submit jobs of different numbers to an idle evaluator and return the scores in the order of the jobs."""
     for job in jobs:
         evaluator.submit(job)
     scores: dict[int, Score] = {}
@@ -250,11 +255,6 @@ def _collected(jobs: list[Job], evaluator: Evaluator) -> list[Score]:
             raise RuntimeError(f"the evaluator returned nothing with {len(jobs) - len(scores)} jobs to do")
         scores |= {job.number: score for job, score in finished}
     return [scores[job.number] for job in jobs]
-
-
-def _task(name: str) -> Task:
-    check_task(name)
-    return tasks()[name]
 
 
 def check_task(name: str) -> None:

@@ -17,8 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from evolion import cli_programs
-from evolion.errors import InputError
+from evolion.cli_evaluate import evaluate
+from evolion.cli_programs import COMMANDS
+from evolion.cli_text import JSON
+from evolion.errors import InputError, JobError
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -28,7 +30,6 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
-_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _WORKERS = click.option(
     "--workers", type=click.IntRange(1), metavar="N", help="Worker processes; as many as CPUs without it."
 )
@@ -55,7 +56,7 @@ def cli() -> None:
 @_WORKERS
 @_RAY
 @click.option("--seed", type=click.IntRange(0, 2**31 - 1), metavar="N", help="The seed of the search.")
-@_JSON
+@JSON
 def search(
     config: str | None,
     out: str,
@@ -70,7 +71,7 @@ def search(
     from evolion.run_files import check_free
     from evolion.view import view_on
 
-    settings = read_config(config, overrides, seed=seed)
+    settings = read_config(config, overrides, seed=seed).pinned()
     check_free(Path(out))
     from evolion.driver import discover
 
@@ -83,7 +84,7 @@ def search(
 @click.argument("folder", metavar="DIR")
 @_WORKERS
 @_RAY
-@_JSON
+@JSON
 def resume(folder: str, workers: int | None, ray: str | None, as_json: bool) -> None:
     """Continue an interrupted run; print the table of a finished one."""
     from evolion.store import RunStore
@@ -99,7 +100,7 @@ def resume(folder: str, workers: int | None, ray: str | None, as_json: bool) -> 
 
 @cli.command()
 @click.argument("folder", metavar="DIR")
-@_JSON
+@JSON
 def status(folder: str, as_json: bool) -> None:
     """Say how far a run is, whether or not a process is at it."""
     from evolion.store import RunStore
@@ -120,6 +121,8 @@ def status(folder: str, as_json: bool) -> None:
         print(f"best        candidate {data['best']['number']}, fitness {data['best']['fitness']}")
     if data["state"] == "stopped":
         print(f"continue with: evolion resume {folder}")
+    elif data["state"] == "finished":
+        print(f"its table: evolion resume {folder}; its program: evolion show {folder}")
 
 
 def _status(store: RunStore) -> dict[str, Any]:
@@ -143,11 +146,12 @@ def _status(store: RunStore) -> dict[str, Any]:
         },
         "best": {"number": best.number, "fitness": best.fitness} if best else None,
         "winner": {"number": winner.number, "text": winner.text} if winner else None,
+        "table": store.get_record("table"),
         "environment": dict(store.environment),
     }
 
 
-for command in cli_programs.COMMANDS:
+for command in (*COMMANDS, evaluate):
     cli.add_command(command)
 
 
@@ -208,6 +212,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
         if not isinstance(error, ProgramError):
             raise
         return _complain(str(error))
+    except JobError as error:
+        print(f"evolion: error: {error}", file=sys.stderr)
     except RuntimeError as error:
         from evolion.evaluators.types import EvaluatorUnavailable
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-__all__ = ["ConfigError", "InputError", "RunError", "close_matches"]
+__all__ = ["ConfigError", "InputError", "JobError", "RunError", "close_matches"]
 
 
 class InputError(ValueError):
@@ -18,6 +18,10 @@ class ConfigError(InputError):
 
 class RunError(InputError):
     """A run folder cannot be created, opened or continued; the message names the folder."""
+
+
+class JobError(RuntimeError):
+    """The input was fine and the work failed all the same; the message says in one line what is known."""
 
 
 def close_matches(name: str, known: Iterable[str]) -> str:

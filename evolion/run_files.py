@@ -97,6 +97,9 @@ def check_free(folder: Path) -> None:
         names = {entry.name for entry in folder.iterdir()} if folder.exists() else set()
     except OSError as error:
         raise RunError(f"cannot read {folder}: {error.strerror}") from None
+    above = next(path for path in folder.absolute().parents if path.exists())
+    if not folder.exists() and not (above.is_dir() and os.access(above, os.W_OK | os.X_OK)):
+        raise RunError(f"cannot make {folder}: {above} is {'not writable' if above.is_dir() else 'a file'}")
     # What a driver killed within its first milliseconds leaves behind is no run yet.
     strangers = sorted(name for name in names if name != LOCK and not name.startswith(_UNFINISHED))
     if strangers:

@@ -11,7 +11,7 @@ import sqlite3
 import time
 import tomllib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
@@ -107,6 +107,11 @@ class RunStore:
 
     def close(self) -> None:
         """Close the run and give up the lock; closing twice is harmless."""
+        if self._lock is not None and not self._lock.closed:
+            # One file that can be copied and read from anywhere; where somebody reads just now, it stays as it is.
+            with suppress(sqlite3.OperationalError):
+                self._connection.execute("PRAGMA busy_timeout = 0")
+                self._connection.execute("PRAGMA journal_mode = DELETE")
         self._connection.close()
         if self._lock is not None:
             self._lock.close()

@@ -201,6 +201,13 @@ def test_a_second_writer_is_refused_and_readers_are_not(store: RunStore) -> None
     RunStore.open(store.folder).close()
 
 
+def test_a_run_at_rest_is_one_database_file(store: RunStore) -> None:
+    """A closed run can be copied file by file, and reading it leaves nothing behind."""
+    store.close()
+    RunStore.open(store.folder, readonly=True).close()
+    assert {path.name for path in store.folder.iterdir()} == {"config.toml", "run.lock", "run.sqlite"}
+
+
 def occupied(folder: Path) -> dict[str, Path]:
     """Paths where no run can be made, by the reason."""
     RunStore.create(folder / "run", CONFIG, ENVIRONMENT).close()
@@ -211,7 +218,8 @@ def occupied(folder: Path) -> dict[str, Path]:
         "already holds a run": folder / "run",
         "not empty": folder / "notes",
         "is a file": folder / "file",
-        "Not a directory": folder / "file" / "below",
+        "file is a file": folder / "file" / "below" / "it",
+        "cannot make a run": Path("/proc/run"),  # where even an administrator makes no folder
     }
 
 
