@@ -62,19 +62,20 @@ def numerics_tag(path: str = "interpreter") -> str:
     precision settings, XLA flags.
     """
     import jax
-    import jaxlib
+    from jaxlib.version import __version__ as jaxlib_version
 
+    config: Any = jax.config  # Its fields are made at run time.
     device = jax.devices()[0]
     kind = cpu_class() if device.platform == "cpu" else device.device_kind
     parts = [
         path,
         f"jax {jax.__version__}",
-        f"jaxlib {jaxlib.__version__}",
+        f"jaxlib {jaxlib_version}",
         f"{device.platform} {kind}",
         f"{os.environ.get('NPROC', 'all')} threads",
-        f"{'x64' if jax.config.jax_enable_x64 else 'x32'}",
-        f"matmul {jax.config.jax_default_matmul_precision or 'default'}",
-        f"random {jax.config.jax_default_prng_impl}",
+        f"{'x64' if config.jax_enable_x64 else 'x32'}",
+        f"matmul {config.jax_default_matmul_precision or 'default'}",
+        f"random {config.jax_default_prng_impl}",
         *sorted(os.environ.get("XLA_FLAGS", "").split()),
     ]
     if _state["late"]:

@@ -77,13 +77,13 @@ def connect(address: str, workers: int) -> bool:
         raise EvaluatorUnavailable(
             f"Ray cannot be imported ({describe(error)}): install it with pip install ray, or run without Ray"
         ) from error
+    if address != "local":
+        check_address(address)
     if ray.is_initialized():
         return False
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address == "local":
         options |= {"num_cpus": workers, "include_dashboard": False, "object_store_memory": _OBJECT_STORE_BYTES}
-    else:
-        check_address(address)
     try:
         ray.init(address=address, **options)
     except (RuntimeError, ValueError, OSError, ray.exceptions.RayError) as error:
@@ -200,7 +200,8 @@ class RayWorkers:
         """What the cluster has and has not."""
         import ray
 
-        total, free = ray.cluster_resources().get("CPU", 0.0), ray.available_resources().get("CPU", 0.0)
+        cluster: Any = ray  # These two functions have no types.
+        total, free = cluster.cluster_resources().get("CPU", 0.0), cluster.available_resources().get("CPU", 0.0)
         return f": each needs one CPU, Ray has {total:g}, of which {free:g} are free"
 
     def close(self) -> None:

@@ -1,0 +1,48 @@
+import subprocess
+import sys
+
+import pytest
+from laws.evaluator_laws import job, run
+from laws.job_functions import behave
+
+from evolion.evaluators.factory import make_evaluator
+from evolion.evaluators.pool import Limits
+from evolion.evaluators.types import EvaluatorUnavailable
+from evolion.evaluators.worker import answer
+
+
+def test_processes_unless_asked_otherwise() -> None:
+    """Workers alone mean processes on this machine."""
+    with make_evaluator(2, function=behave) as evaluator:
+        assert evaluator.workers == 2
+        assert run(evaluator, [job(0, "end_process"), job(1)])[1] == answer(behave, job(1))
+
+
+def test_inline_has_one_worker() -> None:
+    """What cannot be had is refused, not ignored."""
+    assert make_evaluator(inline=True, function=behave).workers == 1
+    with pytest.raises(ValueError, match="one worker"):
+        make_evaluator(2, inline=True, function=behave)
+    with pytest.raises(ValueError, match="no Ray address"):
+        make_evaluator(1, "local", inline=True, function=behave)
+
+
+def test_no_workers_and_wrong_addresses_are_errors() -> None:
+    """Bad settings end before anything is started."""
+    with pytest.raises(ValueError, match="at least 1, not 0"):
+        make_evaluator(0, function=behave)
+    with pytest.raises(EvaluatorUnavailable, match="neither 'local' nor 'auto' nor HOST:PORT"):
+        make_evaluator(1, "nowhere", function=behave)
+
+
+@pytest.mark.parametrize("limits", [{"job": 0.0}, {"job": -1.0}, {"set_up": -1.0}, {"start": 0.0}], ids=str)
+def test_limits_are_positive(limits: dict[str, float]) -> None:
+    """A limit of nothing would time out every job."""
+    with pytest.raises(ValueError, match="positive"):
+        Limits(**limits)
+
+
+def test_evaluators_load_neither_jax_nor_ray() -> None:
+    """Settings are made before jax starts, and who does not use Ray does not pay for it."""
+    script = "import sys, evolion.evaluators.factory; print(*{'jax', 'ray'} & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout == "\n"
