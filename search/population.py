@@ -9,7 +9,7 @@ import numpy as np
 
 from evolion.search.types import Candidate, Fitness
 
-__all__ = ["Member", "best", "draw_seats", "joined", "tournament_winner"]
+__all__ = ["Member", "draw_seats", "joined", "tournament_winner"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +40,3 @@ def tournament_winner(contestants: Sequence[Member]) -> Member:
         if winner.fitness is None or (contestant.fitness is not None and contestant.fitness <= winner.fitness):
             winner = contestant
     return winner
-
-
-def best(members: Sequence[Member]) -> list[Member]:
-    """Return the members that did not fail, fittest first; of equals the youngest first."""
-    alive = [(member.fitness, -member.candidate.number, member) for member in members if member.fitness is not None]
-    return [member for *_, member in sorted(alive, key=lambda row: row[:2])]
