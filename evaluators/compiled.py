@@ -1,0 +1,84 @@
+"""Compiles one program into the training loop: for long runs, and for programs too large to interpret."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from evolion.evaluators.flat_ops import flat_meaning
+from evolion.evaluators.loop import FlatTask, Outcome, StepInputs, UpdateRule, flat_task, training_loop
+from evolion.primitives.dataflow import Reference, data_flow
+from evolion.primitives.numpy_interpreter import Layout
+from evolion.primitives.program import Program
+
+__all__ = ["compile_and_run"]
+
+
+def _rule(program: Program, layout: Layout) -> UpdateRule:
+    flow = data_flow(program)
+    calls = [flat_meaning(statement.op, program.protected, layout) for statement in program.statements]
+
+    def init(_: Any, weights: jax.Array) -> dict[str, jax.Array]:
+        slots = {slot.name: jnp.zeros_like(weights) for slot in program.slots}
+        return slots | ({"w0": weights} if "w0" in program.inputs else {})
+
+    def update(_: Any, state: dict[str, jax.Array], inputs: StepInputs) -> tuple[jax.Array, dict[str, jax.Array]]:
+        values: dict[Reference, jax.Array] = dict([*state.items(), *_scheduled(inputs).items()])
+        values |= {h.name: jnp.full(1, h.value, jnp.float32) for h in program.hyperparameters}
+
+        def value(reference: Reference) -> jax.Array:
+            return jnp.full(1, reference, jnp.float32) if isinstance(reference, float) else values[reference]
+
+        for index, (call, references) in enumerate(zip(calls, flow.arguments, strict=True)):
+            values[index] = call(*map(value, references))
+        wide = {name: jnp.broadcast_to(value(r), inputs.weights.shape) for name, r in flow.next_slots.items()}
+        return value(flow.update), state | wide
+
+    def _scheduled(inputs: StepInputs) -> dict[str, jax.Array]:
+        names = set(program.inputs)
+        given = {"w": inputs.weights, "g": inputs.gradient, "loss": inputs.loss[None]}
+        given |= {name: inputs.scalars[i : i + 1] for i, name in enumerate(("lr", "t", "horizon"))}
+        if "noise" in names:
+            given["noise"] = inputs.noise()
+        return given
+
+    return UpdateRule(init, update)
+
+
+@lru_cache(maxsize=8)
+def _compiled(program: Program, task: str) -> tuple[FlatTask, Callable[..., Outcome]]:
+    flat = flat_task(task)
+    return flat, training_loop(flat, _rule(program, flat.layout))
+
+
+def compile_and_run(
+    program: Program,
+    learning_rates: np.ndarray[Any, np.dtype[np.float32]],
+    task: str,
+    *,
+    steps: int,
+    seed: int,
+    split: Any,
+) -> Outcome:
+    """Train `task` for `steps` with a program compiled for it; `learning_rates` is the rate of every step.
+
+    Learning rates and seeds share one compilation; the last eight programs are kept.
+    """
+    flat, loop = _compiled(program, task)
+    table = np.stack(
+        [learning_rates, np.arange(1, steps + 1), np.full(steps, steps)], axis=1, dtype=np.float32, casting="same_kind"
+    )
+    return loop(
+        None,
+        flat.weights(seed),
+        flat.batches("train"),
+        flat.order(seed, steps),
+        flat.batches(split),
+        table,
+        np.int32(seed),
+    )

@@ -1,0 +1,130 @@
+"""Interprets any program inside one compiled training loop.
+
+The loop holds a register file of shape (REGISTERS, parameters) and, at each step, runs the instructions of the encoded
+program (see `encoding`) over it. XLA compiles the loop once per task and horizon; a candidate costs no compilation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from evolion.evaluators.encoding import (
+    OPCODES,
+    REGISTERS,
+    RUNTIME_INPUTS,
+    WEIGHTS,
+    Encoding,
+    Opcode,
+)
+from evolion.evaluators.flat_ops import flat_meaning
+from evolion.evaluators.loop import FlatTask, Outcome, StepInputs, UpdateRule, flat_task, training_loop
+from evolion.primitives.numpy_interpreter import Layout
+from evolion.primitives.ops import OPS
+
+__all__ = ["interpret"]
+
+
+class _Code(NamedTuple):
+    """The encoded program as the loop takes it: instructions (INSTRUCTIONS, CODE_WIDTH) and three numbers."""
+
+    code: Any
+    length: Any
+    update: Any
+    initial_weights: Any
+
+
+Branch = Callable[[jax.Array, jax.Array, StepInputs], jax.Array]
+"""(instruction, registers, step inputs) to the value of the instruction, shape (parameters,)."""
+
+
+def _read(registers: jax.Array, scalars: jax.Array, argument: jax.Array) -> jax.Array:
+    # Slices, not indexing: a gather with its bounds check costs four times the whole instruction.
+    row = lax.dynamic_slice(registers, (argument, jnp.int32(0)), (1, registers.shape[1]))[0]
+    scalar = lax.dynamic_slice(scalars, (-1 - argument,), (1,))
+    return jnp.where(argument < 0, scalar, row)
+
+
+def _branch(opcode: Opcode, layout: Layout) -> Branch:
+    outer = flat_meaning(opcode.op, opcode.protected, layout)
+    inner = flat_meaning(opcode.inner, opcode.protected, layout) if opcode.inner else None
+    inner_arity = OPS[opcode.inner].arity if opcode.inner else 0
+
+    def compute(instruction: jax.Array, registers: jax.Array, inputs: StepInputs) -> jax.Array:
+        values = [_read(registers, inputs.scalars, instruction[2 + i]) for i in range(opcode.arity)]
+        if inner is not None:
+            start, stop = opcode.position, opcode.position + inner_arity
+            values[start:stop] = [inner(*values[start:stop])]
+        return jnp.broadcast_to(outer(*values), (layout.entries,))
+
+    return compute
+
+
+def _load_loss(_: jax.Array, registers: jax.Array, inputs: StepInputs) -> jax.Array:
+    return jnp.broadcast_to(inputs.loss, registers.shape[1:])
+
+
+def _load_noise(_: jax.Array, __: jax.Array, inputs: StepInputs) -> jax.Array:
+    return inputs.noise()
+
+
+_LOADERS: dict[str, Branch] = {"loss": _load_loss, "noise": _load_noise}
+
+
+def _rule(layout: Layout) -> UpdateRule:
+    branches = [_branch(opcode, layout) for opcode in OPCODES] + [_LOADERS[name] for name in RUNTIME_INPUTS]
+
+    def init(program: _Code, weights: jax.Array) -> jax.Array:
+        registers = jnp.zeros((REGISTERS, layout.entries), jnp.float32)
+        # Row -1 of no program is wanted, so the start goes to row 0, which the first step overwrites.
+        return _write(registers, weights, jnp.maximum(program.initial_weights, 0))
+
+    def update(program: _Code, registers: jax.Array, inputs: StepInputs) -> tuple[jax.Array, jax.Array]:
+        registers = lax.dynamic_update_slice(
+            registers, jnp.stack([inputs.weights, inputs.gradient]), (jnp.int32(WEIGHTS), jnp.int32(0))
+        )
+
+        def execute(position: jax.Array, registers: jax.Array) -> jax.Array:
+            instruction = lax.dynamic_slice(program.code, (position, 0), (1, program.code.shape[1]))[0]
+            value = lax.switch(instruction[0], branches, instruction, registers, inputs)
+            return _write(registers, value, instruction[1])
+
+        registers = lax.fori_loop(0, program.length, execute, registers)
+        return _read(registers, inputs.scalars, program.update), registers
+
+    return UpdateRule(init, update)
+
+
+def _write(registers: jax.Array, value: jax.Array, row: jax.Array) -> jax.Array:
+    return lax.dynamic_update_slice(registers, value[None], (row, jnp.int32(0)))
+
+
+@lru_cache(maxsize=8)
+def _compiled(task: str) -> tuple[FlatTask, Callable[..., Outcome]]:
+    flat = flat_task(task)
+    return flat, training_loop(flat, _rule(flat.layout))
+
+
+def interpret(
+    encoding: Encoding, table: np.ndarray[Any, np.dtype[np.float32]], task: str, *, steps: int, seed: int, split: Any
+) -> Outcome:
+    """Train `task` for `steps` with an encoded program and the scalar table of a learning rate, from one seed."""
+    flat, loop = _compiled(task)
+    code = _Code(
+        encoding.code, np.int32(encoding.length), np.int32(encoding.update), np.int32(encoding.initial_weights)
+    )
+    return loop(
+        code,
+        flat.weights(seed),
+        flat.batches("train"),
+        flat.order(seed, steps),
+        flat.batches(split),
+        table,
+        np.int32(seed),
+    )

@@ -1,0 +1,154 @@
+"""The training loop that the interpreter and the compiled path share: everything but the update."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.flatten_util import ravel_pytree
+
+from evolion.primitives.numpy_interpreter import Layout
+from evolion.proxies.registry import get_task
+from evolion.proxies.task import Split, Task
+
+__all__ = ["Outcome", "StepInputs", "UpdateRule", "flat_task", "training_loop"]
+
+
+class StepInputs(NamedTuple):
+    """What an update rule may read at one step, besides its own state.
+
+    Attributes:
+        weights: All parameters as one vector, float32 of shape (parameters,).
+        gradient: Their gradient, of the same shape.
+        loss: The training loss, shape ().
+        scalars: The row of the scalar table for this step, shape (scalars,).
+        seed: The seed of the run, shape ().
+        step: The number of this step from 0, shape ().
+
+    """
+
+    weights: jax.Array
+    gradient: jax.Array
+    loss: jax.Array
+    scalars: jax.Array
+    seed: jax.Array
+    step: jax.Array
+
+    def noise(self) -> jax.Array:
+        """Draw standard normal noise of the shape of the weights, the same for the same seed and step.
+
+        The key is derived here and not in the loop: a threefry call at every step costs more than an update.
+        """
+        key = jax.random.fold_in(jax.random.key(self.seed), self.step)
+        return jax.random.normal(key, self.weights.shape, jnp.float32)
+
+
+class UpdateRule(NamedTuple):
+    """An update rule over the flat vector, as two traceable functions.
+
+    Attributes:
+        init: (program arguments, weights) to the state.
+        update: (program arguments, state, step inputs) to the update, which is subtracted, and the state.
+
+    """
+
+    init: Callable[[Any, jax.Array], Any]
+    update: Callable[[Any, Any, StepInputs], tuple[jax.Array, Any]]
+
+
+class Outcome(NamedTuple):
+    """What one training run leaves.
+
+    Attributes:
+        losses: Training loss of each step done, NaN after them; shape (horizon,).
+        steps: The number of steps done, shape ().
+        final: The loss on the evaluation split, shape ().
+        finite: Whether weights and loss ended finite, shape ().
+
+    """
+
+    losses: jax.Array
+    steps: jax.Array
+    final: jax.Array
+    finite: jax.Array
+
+
+class FlatTask(NamedTuple):
+    """A task over one flat vector of parameters."""
+
+    task: Task
+    layout: Layout
+    unravel: Callable[[jax.Array], Any]
+    weights: Callable[[int], jax.Array]
+    order: Callable[[int, int], jax.Array]
+    batches: Callable[[Split], Any]
+
+
+@lru_cache(maxsize=16)
+def flat_task(name: str) -> FlatTask:
+    """Prepare a task once per process: its layout, its initial weights by seed and its data on the device."""
+    task = get_task(name)
+    params = task.init(0)
+    _, unravel = ravel_pytree(params)
+    layout = Layout(tuple(tuple(leaf.shape) for leaf in jax.tree.leaves(params)))
+
+    @lru_cache(maxsize=64)
+    def weights(seed: int) -> jax.Array:
+        return ravel_pytree(task.init(seed))[0]
+
+    @lru_cache(maxsize=64)
+    def order(seed: int, steps: int) -> jax.Array:
+        return jnp.asarray(task.order(seed, steps))
+
+    @lru_cache(maxsize=3)
+    def batches(split: Split) -> Any:
+        return jax.device_put(dict(task.data(split)))
+
+    return FlatTask(task, layout, unravel, weights, order, batches)
+
+
+def training_loop(flat: FlatTask, rule: UpdateRule) -> Callable[..., Outcome]:
+    """Return the compiled loop (program arguments, weights, data, order, evaluation batch, table, seed) to `Outcome`.
+
+    It is traced once per shape of the arguments, so once per horizon, whatever the program. It stops at the first loss
+    that is not finite.
+    """
+
+    def loss(weights: jax.Array, batch: Any) -> jax.Array:
+        return flat.task.loss(flat.unravel(weights), batch)
+
+    def run(
+        arguments: Any,
+        weights: jax.Array,
+        data: Any,
+        order: jax.Array,
+        evaluation: Any,
+        table: jax.Array,
+        seed: jax.Array,
+    ) -> Outcome:
+        horizon = order.shape[0]
+
+        def unfinished(carry: tuple[Any, ...]) -> jax.Array:
+            step, _, _, _, finite = carry
+            return jnp.logical_and(step < horizon, finite)
+
+        def advance(carry: tuple[Any, ...]) -> tuple[Any, ...]:
+            step, weights, state, losses, _ = carry
+            indices = lax.dynamic_index_in_dim(order, step, keepdims=False)
+            batch = jax.tree.map(lambda leaf: jnp.take(leaf, indices, axis=0, mode="clip"), data)
+            value, gradient = jax.value_and_grad(loss)(weights, batch)
+            scalars = lax.dynamic_index_in_dim(table, step, keepdims=False)
+            update, state = rule.update(arguments, state, StepInputs(weights, gradient, value, scalars, seed, step))
+            losses = lax.dynamic_update_index_in_dim(losses, value, step, 0)
+            return step + 1, weights - update, state, losses, jnp.isfinite(value)
+
+        losses = jnp.full(horizon, jnp.nan, jnp.float32)
+        carry = (jnp.int32(0), weights, rule.init(arguments, weights), losses, jnp.bool_(True))
+        steps, weights, _, losses, finite = lax.while_loop(unfinished, advance, carry)
+        return Outcome(losses, steps, loss(weights, evaluation), finite & jnp.isfinite(weights).all())
+
+    return jax.jit(run)
