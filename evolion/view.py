@@ -156,17 +156,17 @@ class LiveView:
 
     @contextmanager
     def shown(self) -> Iterator[LiveView]:
-        """Show the view inside the block; its last state stays on the screen."""
+        """Show the view inside the block and clear it away at the end, where the result says more."""
         from rich.live import Live
 
-        with Live(get_renderable=self.render, console=self.console, refresh_per_second=4):
+        with Live(get_renderable=self.render, console=self.console, refresh_per_second=4, transient=True):
             yield self
 
     def render(self) -> RenderableType:
         """Return what is shown now."""
-        from rich.console import Group
         from rich.progress_bar import ProgressBar
         from rich.syntax import Syntax
+        from rich.table import Table
         from rich.text import Text
 
         progress = self._latest
@@ -174,10 +174,13 @@ class LiveView:
             return Text("starting the workers ...")
         line = progress_line(progress, self._pace.rate(progress, self.clock()))
         bar = ProgressBar(total=max(progress.total, 1), completed=progress.done, width=min(80, self.console.width))
+        view = Table.grid()
+        view.add_row(bar)
+        view.add_row(Text(line))
         program = progress.best_text.rstrip()
-        if not program or len(program.splitlines()) > self.console.height - 6:
-            return Group(bar, Text(line))
-        return Group(bar, Text(line), Syntax(program, "python", theme="ansi_dark", background_color="default"))
+        if program and len(program.splitlines()) <= self.console.height - 6:
+            view.add_row(Syntax(program, "python", theme="ansi_dark", background_color="default"))
+        return view
 
 
 @contextmanager

@@ -41,15 +41,16 @@ def structural_key(program: Program) -> str:
     flow = data_flow(program)
     statements, _ = live_statements(program, flow)
     order = sorted(statements)
-    fixed: dict[Reference, bytes] = {h.name: _constant(h.value) for h in program.hyperparameters}
+    fixed = {h.name: _constant(h.value) for h in program.hyperparameters}
     fixed |= {name: _entry("input" + name) for name in program.inputs}
     kinds = {slot.name: str(slot.kind) for slot in program.slots}
     anonymous: dict[Reference, bytes] | None = None
     if _written_order_matters(program, flow, order):
-        anonymous = _tokens(program, flow, order, fixed | {name: _entry("slot" + kind) for name, kind in kinds.items()})
+        unnumbered = {name: _entry("slot" + kind) for name, kind in kinds.items()}
+        anonymous = _tokens(program, flow, order, {**fixed, **unnumbered})
     numbered = _slot_order(program, flow, anonymous)
-    slots: dict[Reference, bytes] = {name: _entry(f"slot{number}{kinds[name]}") for number, name in enumerate(numbered)}
-    tokens = _tokens(program, flow, order, fixed | slots)
+    slots = {name: _entry(f"slot{number}{kinds[name]}") for number, name in enumerate(numbered)}
+    tokens = _tokens(program, flow, order, {**fixed, **slots})
     parts = [_token(flow.update, tokens), *(_token(flow.next_slots[name], tokens) for name in numbered)]
     return _hash(b"protected" if program.protected else b"plain", *parts).hex()
 
@@ -64,9 +65,9 @@ def _token(reference: Reference, tokens: dict[Reference, bytes]) -> bytes:
 
 
 def _tokens(
-    program: Program, flow: DataFlow, order: list[int], entry: dict[Reference, bytes]
+    program: Program, flow: DataFlow, order: list[int], entry: dict[str, bytes]
 ) -> dict[Reference, bytes]:
-    tokens = entry
+    tokens: dict[Reference, bytes] = dict(entry.items())
     for index in order:
         op = program.statements[index].op
         parts = [

@@ -117,7 +117,7 @@ def stepper(program: Program, layout: Layout) -> Stepper:
         calls.append((call, references))
 
     def step(inputs: Mapping[str, Value]) -> tuple[Value, dict[str, Value]]:
-        values: dict[Reference, Value] = dict(inputs)
+        values: dict[Reference, Value] = dict(inputs.items())
 
         def value(reference: Reference) -> Value:
             return reference if isinstance(reference, float) else values[reference]
@@ -131,12 +131,12 @@ def stepper(program: Program, layout: Layout) -> Stepper:
 
 def initial_slots(program: Program, layout: Layout, dtype: Any = np.float64) -> dict[str, Value]:
     """Return the zeros that the slots start from, each of the shape of its kind."""
-    zeros = {
-        Kind.SCALAR: lambda: dtype(0.0),
-        Kind.LEAF: lambda: np.zeros(len(layout.shapes), dtype),
-        Kind.TENSOR: lambda: np.zeros(layout.entries, dtype),
+    shapes: dict[Kind, tuple[int, ...]] = {
+        Kind.SCALAR: (),
+        Kind.LEAF: (len(layout.shapes),),
+        Kind.TENSOR: (layout.entries,),
     }
-    return {slot.name: zeros[slot.kind]() for slot in program.slots}
+    return {slot.name: np.zeros(shapes[slot.kind], dtype)[()] for slot in program.slots}
 
 
 def widen(value: Value, kind: Kind, layout: Layout, dtype: Any = np.float64) -> Value:

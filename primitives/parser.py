@@ -85,8 +85,9 @@ def parse(text: str) -> Program:
             comments=comments,
         )
     except ProgramError as error:
-        node = function if error.statement is None else [*reader.nodes, last][error.statement]
-        raise ProgramError(error.reason, line=node.lineno, column=node.col_offset + 1) from None
+        places: list[ast.stmt | ast.expr] = [*reader.nodes, last, function]
+        place = places[-1 if error.statement is None else error.statement]
+        raise ProgramError(error.reason, line=place.lineno, column=place.col_offset + 1) from None
 
 
 def _syntax_tree(text: str) -> ast.Module:

@@ -1,0 +1,167 @@
+"""Comparisons on fresh seeds: paired by seed, with intervals, and a verdict that may be "no difference shown"."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+__all__ = ["Interval", "Row", "Table", "interval", "paired_difference", "render", "table_from_json", "verdict"]
+
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A mean with its two-sided 95 % Student interval; the bounds are NaN for fewer than two values."""
+
+    mean: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        """Print mean and half-width."""
+        half = (self.high - self.low) / 2
+        return f"{self.mean:.4f} ± {half:.4f}" if math.isfinite(half) else f"{self.mean:.4f}"
+
+
+def interval(values: Sequence[float]) -> Interval:
+    """Return the mean of values and its interval, assuming normal errors.
+
+    Raises:
+        ValueError: If there is no value, or one is not finite.
+
+    """
+    array = np.asarray(values, np.float64)
+    if not array.size or not np.isfinite(array).all():
+        raise ValueError("an interval needs finite values, at least one")
+    mean = float(array.mean())
+    if array.size < 2:
+        return Interval(mean, math.nan, math.nan)
+    error = float(array.std(ddof=1)) / math.sqrt(array.size)
+    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, array.size - 1)) * error
+    return Interval(mean, mean - half, mean + half)
+
+
+def paired_difference(ours: Sequence[float], theirs: Sequence[float]) -> Interval:
+    """Return the interval of the mean of ours - theirs, seed by seed: equal seeds share initial weights and batches."""
+    return interval([a - b for a, b in zip(ours, theirs, strict=True)])
+
+
+def verdict(difference: Interval | None) -> str:
+    """Say in words what a difference of losses (smaller is better) shows about the first of the two."""
+    if difference is None:
+        return "not comparable: a run diverged"
+    if difference.high < 0:
+        return "better"
+    return "worse" if difference.low > 0 else "no difference shown"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One program on one task.
+
+    Attributes:
+        task: The task.
+        program: Its name in the table.
+        seeds: How many fresh seeds.
+        diverged: How many of them did not end finite.
+        loss: Final loss on the test split, None if a seed diverged.
+        train_loss: Mean training loss over the last 5 % of the steps, None if a seed diverged.
+        learning_rate: The tuned peak learning rate.
+        weight_decay: The tuned weight decay, None for a program without.
+        trials: Tuning trials.
+        at_edge: Whether the best trial lay at the edge of the tuning box.
+        difference: Loss of the winner minus loss of this program, paired by seed; None for the winner itself.
+        train_difference: The same for the training loss.
+        verdict: What the difference of the losses says about the winner.
+        train_verdict: What the difference of the training losses says.
+
+    """
+
+    task: str
+    program: str
+    seeds: int
+    diverged: int
+    loss: Interval | None
+    train_loss: Interval | None
+    learning_rate: float
+    weight_decay: float | None
+    trials: int
+    at_edge: bool
+    difference: Interval | None = None
+    train_difference: Interval | None = None
+    verdict: str = ""
+    train_verdict: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """The comparison that a run ends with; rows by task, the winner first. `steps` is the horizon by task."""
+
+    winner: str
+    steps: dict[str, int]
+    rows: tuple[Row, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain data for JSON; `table_from_json` reads it."""
+        return asdict(self)
+
+
+def table_from_json(data: dict[str, Any]) -> Table:
+    """Read what `Table.to_json` gave."""
+    rows = []
+    for fields in data["rows"]:
+        intervals = {
+            name: Interval(**fields[name]) if fields[name] else None
+            for name in ("loss", "train_loss", "difference", "train_difference")
+        }
+        rows.append(Row(**{**fields, **intervals}))
+    return Table(data["winner"], dict(data["steps"]), tuple(rows))
+
+
+def render(table: Table) -> str:
+    """Return the table as plain text of at most 120 columns."""
+    lines = []
+    for task in dict.fromkeys(row.task for row in table.rows):
+        rows = [row for row in table.rows if row.task == task]
+        lines.append(
+            f"{task}, {table.steps[task]} steps: mean over {rows[0].seeds} fresh seeds ± 95 % interval, "
+            f"tuned with {rows[0].trials} trials each"
+        )
+        header = ("program", "test loss", "training loss", "peak lr", "weight decay")
+        cells = [header] + [
+            (
+                row.program,
+                str(row.loss) if row.loss else f"diverged ({row.diverged} of {row.seeds})",
+                str(row.train_loss) if row.train_loss else "",
+                f"{row.learning_rate:.3g}" + ("*" if row.at_edge else ""),
+                "" if row.weight_decay is None else f"{row.weight_decay:.3g}",
+            )
+            for row in rows
+        ]
+        widths = [max(len(line[column]) for line in cells) for column in range(len(header))]
+        lines += ["  " + "  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in cells]
+        for row in rows:
+            if row.verdict:
+                lines.append(f"  {table.winner} against {row.program}: {_sentence(row)}")
+        lines.append("")
+    if any(row.at_edge for row in table.rows):
+        lines.append("* the best trial lies at the edge of the tuning box: more tuning may improve this program")
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _sentence(row: Row) -> str:
+    def part(name: str, difference: Interval | None, said: str) -> str:
+        return f"{said} in {name} ({difference})" if difference else said
+
+    return "; ".join(
+        [
+            part("test loss", row.difference, row.verdict),
+            part("training loss", row.train_difference, row.train_verdict),
+        ]
+    )

@@ -1,0 +1,234 @@
+"""A whole run: search, retest, export. The only place where a search meets an evaluator."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from evolion.comparison import Table, render, table_from_json
+from evolion.config import RunConfig, program_of
+from evolion.errors import InputError, RunError
+from evolion.evaluators.environment import prepare
+from evolion.evaluators.types import Evaluator, EvaluatorUnavailable
+from evolion.funnel import run_search
+from evolion.ledger import Ledger
+from evolion.primitives.program import Program
+from evolion.records import Counts
+from evolion.retest import WINNER, Retested, finalists_of, removals_to_json, retest
+from evolion.store import RunStore
+from evolion.view import Observer, silent
+
+__all__ = ["Result", "discover", "resume"]
+
+_PROGRAM_FILE = "programs/discovered.txt"
+_EXPORT_FILE = "exports/discovered_optax.py"
+_TABLE_FILE = "table.txt"
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a finished run holds.
+
+    Attributes:
+        folder: The run folder.
+        number: The candidate that the winner comes from.
+        winner: The winner, simplified and ablated.
+        table: The comparison with the baselines on the test split.
+        counts: How many candidates were generated, evaluated, reused, failed.
+        files: The winner as text, its Optax module, the table.
+
+    """
+
+    folder: Path
+    number: int
+    winner: Program
+    table: Table
+    removals: tuple[dict[str, Any], ...]
+    counts: Counts
+    files: tuple[Path, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain data for JSON."""
+        counts = self.counts
+        return {
+            "folder": str(self.folder),
+            "number": self.number,
+            "winner": str(self.winner),
+            "table": self.table.to_json(),
+            "ablation": list(self.removals),
+            "counts": {
+                "generated": counts.generated,
+                "evaluated": counts.evaluated,
+                "reused": counts.reused,
+                "failed": dict(counts.failed),
+            },
+            "files": [str(path) for path in self.files],
+        }
+
+    def __str__(self) -> str:
+        """Print program, table and where the files are."""
+        counts = self.counts
+        failed = sum(counts.failed.values())
+        lines = [
+            f"{counts.generated:,} candidates: {counts.evaluated:,} trained, {counts.reused:,} known by their key, "
+            f"{failed:,} failed. The best is candidate {self.number}:",
+            "",
+            str(self.winner),
+            render(self.table),
+            *ablation_lines(self.removals),
+            "",
+            *(f"{path}" for path in self.files),
+        ]
+        return "\n".join(lines)
+
+
+def ablation_lines(removals: tuple[dict[str, Any], ...]) -> list[str]:
+    """Return what each statement of the winner is worth, a line each."""
+    if not removals:
+        return []
+    lines = ["What each statement is worth (change of the metric without it ± standard error):"]
+    for removal in removals:
+        effects = ", ".join(f"{task} {mean:+.4f} ± {error:.4f}" for task, (mean, error) in removal["effects"].items())
+        said = "removed" if removal["removed"] else "kept"
+        lines.append(f"  {said:8} {removal['statement']:40} {effects or 'the program does the same'}")
+    return lines
+
+
+def discover(
+    config: RunConfig,
+    out: Path | str,
+    *,
+    evaluator: Evaluator | None = None,
+    workers: int | None = None,
+    ray: str | None = None,
+    observer: Observer | None = None,
+) -> Result:
+    """Make a run in a new or empty folder and take it to its end.
+
+    Args:
+        config: What determines the result.
+        out: The run folder.
+        evaluator: What evaluates; it stays open. Without it, `workers` processes or, with `ray`, actors.
+        workers: The number of workers; that of the processors without it.
+        ray: "local", "auto" or the address of a Ray cluster.
+        observer: Is told about progress.
+
+    Raises:
+        InputError: For a folder that is taken, a program that cannot be loaded or a cluster that does not answer.
+
+    """
+    with (
+        _evaluator(evaluator, workers, ray, config) as working,
+        RunStore.create(out, config, _environment(working)) as store,
+    ):
+        store.event("start", {"workers": working.workers, "ray": ray})
+        return _run(store, working, observer or silent())
+
+
+def resume(
+    folder: Path | str,
+    *,
+    evaluator: Evaluator | None = None,
+    workers: int | None = None,
+    ray: str | None = None,
+    observer: Observer | None = None,
+) -> Result:
+    """Take an interrupted run to the end that it would have had; give back what a finished run holds.
+
+    Raises:
+        InputError: If there is no run, another process is at it, or this machine computes otherwise than the one that
+            began it.
+
+    """
+    with RunStore.open(folder, readonly=True) as store:
+        if store.winner() is not None:
+            return _result(store)
+        config = store.config
+    with RunStore.open(folder) as store, _evaluator(evaluator, workers, ray, config) as working:
+        began = store.environment.get("numerics")
+        if began != working.numerics:
+            raise RunError(
+                f"the run {folder} was begun with other numerics and cannot be continued here: "
+                f"it has {began!r}, this is {working.numerics!r}"
+            )
+        store.event("resume", {"workers": working.workers, "ray": ray})
+        return _run(store, working, observer or silent())
+
+
+def _run(store: RunStore, evaluator: Evaluator, observer: Observer) -> Result:
+    config = store.config
+    ledger = Ledger(store, evaluator)
+    run_search(config, program_of(config.search.warm_start), ledger, observer)
+    finalists = finalists_of(store, config.retest.finalists)
+    if not finalists:
+        raise RunError(f"every candidate of {store.folder} failed; see 'evolion status {store.folder}'")
+    _finish(store, retest(config, finalists, ledger, observer))
+    return _result(store)
+
+
+def _finish(store: RunStore, retested: Retested) -> None:
+    from evolion.discovered.optax_source import to_source
+
+    table = render(retested.table)
+    source = to_source(retested.program, "optax", name=WINNER, evidence=table)
+    store.put_file(_PROGRAM_FILE, str(retested.program))
+    store.put_file("programs/found.txt", str(retested.found))
+    store.put_file(_EXPORT_FILE, source)
+    store.put_file(_TABLE_FILE, table)
+    with store.transaction():
+        store.put_record("table", retested.table.to_json())
+        store.put_record("ablation", removals_to_json(retested.removals))
+        store.event("finish", {"winner": retested.number})
+        # Last: a run with a winner is a finished run.
+        store.set_winner(retested.number, str(retested.program))
+
+
+def _result(store: RunStore) -> Result:
+    from evolion.primitives.parser import parse
+
+    winner = store.winner()
+    assert winner is not None
+    files = tuple(store.folder / name for name in (_PROGRAM_FILE, _EXPORT_FILE, _TABLE_FILE))
+    return Result(
+        folder=store.folder,
+        number=winner.number,
+        winner=parse(winner.text),
+        table=table_from_json(store.get_record("table")),
+        removals=tuple(store.get_record("ablation")),
+        counts=store.counts(),
+        files=files,
+    )
+
+
+@contextmanager
+def _evaluator(given: Evaluator | None, workers: int | None, ray: str | None, config: RunConfig) -> Iterator[Evaluator]:
+    prepare()
+    if given is not None:
+        yield given
+        return
+    from evolion.evaluators.factory import make_evaluator
+    from evolion.evaluators.pool import Limits
+
+    count = workers if workers is not None else len(os.sched_getaffinity(0))
+    try:
+        made = make_evaluator(count, ray, limits=Limits(job=config.timeout))
+        try:
+            yield made
+        finally:
+            made.close()
+    except EvaluatorUnavailable as error:
+        raise InputError(str(error)) from None
+
+
+def _environment(evaluator: Evaluator) -> dict[str, str]:
+    """Return what a run notes of where it was made: versions, and what decides the last bits of its scores."""
+    import platform
+    from importlib.metadata import version
+
+    packages = ("evolion", "jax", "jaxlib", "flax", "optax", "numpy", "scikit-learn")
+    versions = {name: version(name) for name in packages}
+    return versions | {"python": platform.python_version(), "numerics": evaluator.numerics}

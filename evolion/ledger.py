@@ -1,0 +1,157 @@
+"""Scores by what they belong to: known ones come from the run store, others from the evaluator, each only once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+
+from evolion.evaluators.types import Evaluator, Job
+from evolion.primitives.keys import behavioural_key
+from evolion.primitives.program import Program
+from evolion.proxies.registry import get_task
+from evolion.proxies.score import Score
+from evolion.records import ScoreKey
+from evolion.store import RunStore
+
+__all__ = ["Ledger", "Request", "alone"]
+
+
+_REMEMBERED = 4096
+"""So many scores are kept in memory; the store has them all."""
+
+
+@lru_cache(maxsize=4096)
+def _behaviour(program: Program) -> str:
+    return behavioural_key(program)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A program to be scored, and the budget; `behaviour` is its behavioural key."""
+
+    program: Program
+    behaviour: str
+    task: str
+    steps: int
+    seeds: tuple[int, ...]
+    learning_rates: tuple[float, ...]
+    split: str
+
+    @staticmethod
+    def of(
+        program: Program,
+        task: str,
+        *,
+        steps: int | None,
+        seeds: tuple[int, ...],
+        learning_rates: tuple[float, ...] | None = None,
+        split: str = "validation",
+        behaviour: str = "",
+    ) -> Request:
+        """Fill in the task's own horizon and learning rates, and the behavioural key, where none are given."""
+        found = get_task(task)
+        return Request(
+            program,
+            behaviour or _behaviour(program),
+            task,
+            found.steps if steps is None else steps,
+            seeds,
+            found.learning_rates if learning_rates is None else learning_rates,
+            split,
+        )
+
+
+@dataclass(slots=True)
+class Ledger:
+    """Where the driver gets scores from.
+
+    A score is written to the store as soon as it arrives, so a killed run loses none. Requests that share a key are
+    evaluated once. Used by one thread.
+
+    Attributes:
+        store: The open run.
+        evaluator: What evaluates.
+
+    """
+
+    store: RunStore
+    evaluator: Evaluator
+    _pending: dict[ScoreKey, None] = field(default_factory=dict)
+    _keys: dict[int, ScoreKey] = field(default_factory=dict)
+    _known: dict[ScoreKey, Score] = field(default_factory=dict)
+    _submitted: int = 0
+
+    def key(self, request: Request) -> ScoreKey:
+        """Return what the score of a request belongs to."""
+        return ScoreKey(
+            behaviour=request.behaviour,
+            task_digest=get_task(request.task).digest,
+            steps=request.steps,
+            seeds=request.seeds,
+            learning_rates=request.learning_rates,
+            split=request.split,
+            numerics=self.evaluator.numerics,
+        )
+
+    def ask(self, request: Request) -> ScoreKey:
+        """Ask for a score; it is there after some `wait`, or at once if it is known."""
+        key = self.key(request)
+        if key in self._pending or self.score(key) is not None:
+            return key
+        number = self._submitted
+        self._submitted += 1
+        self._pending[key] = None
+        self._keys[number] = key
+        self.evaluator.submit(
+            Job(
+                number,
+                request.program,
+                request.task,
+                request.steps,
+                request.seeds,
+                request.learning_rates,
+                request.split,
+            )
+        )
+        return key
+
+    def score(self, key: ScoreKey) -> Score | None:
+        """Return the score of a key that was asked for, None while it is being worked out."""
+        if key not in self._known and key not in self._pending:
+            stored = self.store.get_score(key)
+            if stored is not None:
+                self._known[key] = stored
+        return self._known.get(key)
+
+    def wait(self) -> None:
+        """Wait until at least one more score is there."""
+        if not self._pending:
+            raise RuntimeError("nothing is being evaluated")
+        finished = self.evaluator.collect()
+        if not finished:
+            raise RuntimeError(f"the evaluator gave up {len(self._pending)} jobs")
+        if len(self._known) > _REMEMBERED:
+            self._known.clear()
+        with self.store.transaction():
+            for job, score in finished:
+                key = self._keys.pop(job.number)
+                del self._pending[key]
+                self._known[key] = score
+                self.store.put_score(key, score)
+
+    def scores(self, requests: Sequence[Request], progress: Callable[[int, int], None]) -> list[Score]:
+        """Return the score of every request, in their order; `progress` is told how many of them are done."""
+        keys = [self.ask(request) for request in requests]
+        while True:
+            found = [self.score(key) for key in keys]
+            done = sum(score is not None for score in found)
+            progress(done, len(keys))
+            if done == len(keys):
+                return [score for score in found if score is not None]
+            self.wait()
+
+
+def alone(request: Request) -> list[Request]:
+    """Split a request into one for each seed, so that several workers can share it."""
+    return [replace(request, seeds=(seed,)) for seed in request.seeds]

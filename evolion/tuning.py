@@ -1,0 +1,178 @@
+"""Budget-matched tuning: every program gets the same number of trials, at the same points of a scaled box.
+
+The box is in coordinates that do not hang on how an optimizer scales its update (after Wortsman et al.,
+arXiv:2309.14322, and the practice of AlgoPerf's quasi-random tuning): the peak learning rate relative to the size of
+the program's own update, and the total shrinkage of the weights by decoupled weight decay over the schedule.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import qmc
+
+from evolion.ledger import Ledger, Request
+from evolion.primitives.numpy_interpreter import trajectory
+from evolion.primitives.program import Program
+from evolion.proxies.registry import get_task
+from evolion.proxies.schedules import multipliers
+from evolion.proxies.score import Score, Status
+
+__all__ = ["DECAY", "Trial", "Tuned", "best_trial", "metric_of", "trials", "tune"]
+
+DECAY = "weight_decay"
+"""The hyperparameter that is tuned beside the learning rate, where a program has it."""
+
+RATE_CENTRE = 0.02
+"""The peak learning rate times the root mean square of the program's update at rate 1: the middle of the box."""
+
+RATE_DECADES = 3.0
+"""The width of the box in the learning rate, in powers of ten."""
+
+SHRINKAGE = (0.03, 30.0)
+"""The box of learning rate * weight decay * sum of the schedule, on a logarithmic scale."""
+
+_DRY_STEPS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """A point of the box for one program: the program with its weight decay set, and a peak learning rate."""
+
+    program: Program
+    learning_rate: float
+
+
+@dataclass(frozen=True, slots=True)
+class Tuned:
+    """A program at its best trial.
+
+    Attributes:
+        program: The program with the tuned weight decay as its default.
+        learning_rate: The tuned peak learning rate.
+        value: The metric of that trial, on the tuning seed: selected, so too good; never to be reported.
+        trials: How many trials there were.
+        diverged: How many of them did not end finite.
+        at_edge: Whether the best trial lies within a tenth of the box from one of its faces.
+
+    """
+
+    program: Program
+    learning_rate: float
+    value: float
+    trials: int
+    diverged: int
+    at_edge: bool
+
+
+@lru_cache(maxsize=16)
+def _dry_gradients(task: str) -> tuple[list[NDArray[np.float64]], list[list[NDArray[np.float64]]]]:
+    """Return the initial weights of a task and the gradients of its first batches there."""
+    import jax
+
+    found = get_task(task)
+    params = found.init(0)
+    data = found.data("train")
+    gradient = jax.jit(jax.grad(found.loss))
+    order = found.order(0, _DRY_STEPS)
+    batches = [jax.tree.map(lambda leaf, rows=rows: leaf[rows], data) for rows in order]
+
+    def leaves(tree: object) -> list[NDArray[np.float64]]:
+        return [np.asarray(leaf, np.float64) for leaf in jax.tree.leaves(tree)]
+
+    return leaves(params), [leaves(gradient(params, batch)) for batch in batches]
+
+
+def update_size(program: Program, task: str) -> float:
+    """Return the root mean square of the program's tenth update at learning rate 1, on gradients at the start.
+
+    Rounded to two digits, so that it does not hang on the last bits of a gradient; 1.0 where it is zero or not finite.
+    """
+    weights, gradients = _dry_gradients(task)
+    given: dict[str, Sequence[Any]] = {
+        "loss": [1.0] * _DRY_STEPS,
+        "horizon": [float(_DRY_STEPS)] * _DRY_STEPS,
+        "noise": gradients,
+    }
+    path = trajectory(
+        program,
+        weights,
+        gradients,
+        learning_rate=1.0,
+        inputs={name: values for name, values in given.items() if name in program.inputs},
+    )
+    moved = np.concatenate([np.ravel(before - after) for before, after in zip(path[-2], path[-1], strict=True)])
+    with np.errstate(all="ignore"):
+        size = float(np.sqrt(np.mean(np.square(moved))))
+    return float(f"{size:.1e}") if math.isfinite(size) and size > 0.0 else 1.0
+
+
+def _points(count: int) -> NDArray[np.float64]:
+    """Return the first points of one scrambled Sobol sequence in the unit square, the same for every program."""
+    exponent = max(0, math.ceil(math.log2(count)))
+    return np.asarray(qmc.Sobol(2, scramble=True, rng=np.random.default_rng(0)).random_base2(exponent)[:count])
+
+
+def trials(program: Program, task: str, steps: int, count: int) -> list[Trial]:
+    """Return the trials of a program: a learning rate each, and a weight decay where the program has that name."""
+    centre = RATE_CENTRE / update_size(program, task)
+    total = float(multipliers(steps).sum())
+    low, high = map(math.log10, SHRINKAGE)
+    has_decay = any(h.name == DECAY for h in program.hyperparameters)
+    points = []
+    for x, y in _points(count):
+        rate = float(f"{centre * 10 ** (RATE_DECADES * (x - 0.5)):.3g}")
+        decay = float(f"{10 ** (low + (high - low) * y) / (rate * total):.3g}")
+        points.append(Trial(program.with_hyperparameters(weight_decay=decay) if has_decay else program, rate))
+    return points
+
+
+def metric_of(score: Score, metric: str) -> float:
+    """Return what a score is ranked by: the final loss or the training loss at the end; infinity unless it is ok."""
+    if score.status is not Status.OK:
+        return math.inf
+    value = score.train_loss if metric == "train_loss" else score.loss
+    return math.inf if value is None else value
+
+
+def tune(
+    programs: Sequence[Program],
+    task: str,
+    *,
+    steps: int,
+    count: int,
+    seed: int,
+    metric: str,
+    ledger: Ledger,
+    progress: Callable[[int, int], None],
+) -> list[Tuned]:
+    """Tune each program on the validation split of a task with `count` full-length trials on one seed."""
+    points = [trials(program, task, steps, count) for program in programs]
+    requests = [
+        Request.of(trial.program, task, steps=steps, seeds=(seed,), learning_rates=(trial.learning_rate,))
+        for row in points
+        for trial in row
+    ]
+    values = [metric_of(score, metric) for score in ledger.scores(requests, progress)]
+    return [best_trial(row, values[i * count : (i + 1) * count]) for i, row in enumerate(points)]
+
+
+def best_trial(row: Sequence[Trial], values: Sequence[float]) -> Tuned:
+    """Return the trial of the lowest value; the first one if all diverged."""
+    best = min(range(len(row)), key=lambda index: values[index])
+    point = _points(len(row))[best]
+    faces = point if any(h.name == DECAY for h in row[best].program.hyperparameters) else point[:1]
+    return Tuned(
+        program=row[best].program,
+        learning_rate=row[best].learning_rate,
+        value=values[best],
+        trials=len(row),
+        diverged=sum(math.isinf(value) for value in values),
+        at_edge=bool(((faces < 0.1) | (faces > 0.9)).any()),
+    )
