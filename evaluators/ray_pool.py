@@ -87,6 +87,10 @@ def connect(address: str, workers: int) -> bool:
     try:
         ray.init(address=address, **options)
     except (RuntimeError, ValueError, OSError, ray.exceptions.RayError) as error:
+        if address == "auto" and isinstance(error, ConnectionError):
+            raise EvaluatorUnavailable(
+                "no Ray runs on this machine and RAY_ADDRESS is not set: start it with ray start --head, or use 'local'"
+            ) from error
         hint = "" if address == "local" else "; a cluster with token authentication needs RAY_AUTH_MODE=token here too"
         raise EvaluatorUnavailable(f"no Ray at {address!r} ({describe(error)}){hint}") from error
     return True
