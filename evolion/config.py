@@ -162,7 +162,7 @@ class RetestConfig:
     seeds: Annotated[int, Field(strict=True, ge=2)] = 8
     baselines: tuple[Text, ...] = ("adamw", "lion")
     tasks: Annotated[tuple[RetestTask, ...], Field(min_length=1)] = (
-        RetestTask("digits-mlp", metric="train_loss"),
+        RetestTask("digits-mlp"),
         RetestTask("zipf-lm"),
     )
 

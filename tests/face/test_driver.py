@@ -1,0 +1,232 @@
+"""Same configuration, same run: for any order of completion, any number of workers, any crash."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from stub_evaluator import StubEvaluator, stub_config
+
+from evolion.driver import Result, discover, resume
+from evolion.errors import InputError, RunError
+from evolion.primitives.dataflow import remove_dead_code
+from evolion.primitives.keys import ProbeStatus
+from evolion.primitives.parser import parse
+from evolion.store import RunStore
+
+TESTS = Path(__file__).parents[1]
+
+STUB_RUN = """
+import sys
+from stub_evaluator import StubEvaluator, stub_config
+from evolion.driver import discover
+discover(stub_config(int(sys.argv[2])), sys.argv[1], evaluator=StubEvaluator(shuffle=7))
+"""
+
+
+def contents(folder: Path) -> dict[str, Any]:
+    """Everything that a run holds but times."""
+    with RunStore.open(folder, readonly=True) as store:
+        scores = sorted((repr(key), repr(score).split("seconds=")[0]) for key, score in store.scores())
+        return {
+            "candidates": list(store.candidates()),
+            "outcomes": list(store.outcomes()),
+            "scores": scores,
+            "winner": store.winner(),
+            "table": store.get_record("table"),
+            "ablation": store.get_record("ablation"),
+            "files": {path.name: path.read_text() for path in sorted(folder.rglob("*.txt"))},
+        }
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Result]:
+    """A run with jobs answered one by one in order."""
+    folder = tmp_path_factory.mktemp("undisturbed") / "run"
+    return folder, discover(stub_config(), folder, evaluator=StubEvaluator())
+
+
+@pytest.mark.parametrize("shuffle", [1, 2, 3])
+def test_order_of_completion_changes_nothing(undisturbed: tuple[Path, Result], tmp_path: Path, shuffle: int) -> None:
+    """Results that come in any order and any number at a time give the same run, row by row."""
+    discover(stub_config(), tmp_path / "run", evaluator=StubEvaluator(shuffle=shuffle))
+
+    assert contents(undisturbed[0]) == contents(tmp_path / "run")
+
+
+def test_seed_and_lag_are_what_changes_a_run(undisturbed: tuple[Path, Result], tmp_path: Path) -> None:
+    """Another seed or lag gives other candidates: the equalities of this file are not of empty things."""
+    for name, config in {"seed": stub_config(seed=1), "lag": stub_config(lag=1)}.items():
+        discover(config, tmp_path / name, evaluator=StubEvaluator())
+        assert contents(undisturbed[0])["candidates"] != contents(tmp_path / name)["candidates"]
+
+
+def test_candidate_depends_only_on_scores_beyond_the_lag(undisturbed: tuple[Path, Result]) -> None:
+    """The parent of candidate i has a number below i - lag, so no candidate waits for those in flight."""
+    candidates = contents(undisturbed[0])["candidates"]
+
+    assert all(c.parent is None or c.parent == 0 or c.parent < c.number - 8 for c in candidates)
+    assert any(c.parent not in (None, 0) for c in candidates)
+
+
+def test_driver_killed_at_random_moments_resumes_to_the_same_run(
+    undisturbed: tuple[Path, Result], tmp_path: Path
+) -> None:
+    """kill -9 of the driver loses nothing: resumed as often as need be, the run ends as an undisturbed one."""
+    folder, rng = tmp_path / "run", random.Random(5)
+    script = [sys.executable, "-c", STUB_RUN, str(folder), "150"]
+    driver = subprocess.Popen(script, cwd=TESTS, env=os.environ | {"PYTHONPATH": str(TESTS)})
+    deadline = time.monotonic() + 60
+    wanted = rng.randint(10, 120)
+    while driver.poll() is None and _told(folder) < wanted:
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    driver.send_signal(signal.SIGKILL)
+    driver.wait()
+
+    assert _told(folder) < 150, "the kill came too late to mean anything"
+    resume(folder, evaluator=StubEvaluator(shuffle=3))
+    assert contents(undisturbed[0]) == contents(folder)
+
+
+def _told(folder: Path) -> int:
+    if not (folder / "run.sqlite").exists():
+        return 0
+    with RunStore.open(folder, readonly=True) as store:
+        return store.counts().told
+
+
+def test_scores_of_a_killed_run_are_not_computed_again(tmp_path: Path) -> None:
+    """Resume replays stored scores: only what was in flight is evaluated a second time."""
+    first = StubEvaluator()
+    collect = first.collect
+
+    def dies(timeout: float | None = None) -> Any:
+        if len(first.seen) > 60:
+            raise KeyboardInterrupt
+        return collect(timeout)
+
+    first.collect = dies  # type: ignore[method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        discover(stub_config(), tmp_path / "run", evaluator=first)
+    second = StubEvaluator()
+    resume(tmp_path / "run", evaluator=second)
+    done = {repr(job.program) + job.task for job in first.seen} - {repr(job.program) + job.task for job in first.jobs}
+    again = {repr(job.program) + job.task for job in second.seen if job.steps == 50}
+
+    assert not done & again
+
+
+def test_finished_run_is_given_back_without_work(undisturbed: tuple[Path, Result]) -> None:
+    """Resuming a finished run needs no evaluator and says the same."""
+    evaluator = StubEvaluator()
+
+    assert resume(undisturbed[0], evaluator=evaluator) == undisturbed[1]
+    assert not evaluator.seen
+
+
+def test_run_of_other_numerics_is_not_continued(tmp_path: Path) -> None:
+    """Scores of two kinds of machine are never mixed in one run."""
+    evaluator = StubEvaluator()
+    evaluator.collect = lambda timeout=None: (_ for _ in ()).throw(KeyboardInterrupt)  # type: ignore[method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        discover(stub_config(), tmp_path / "run", evaluator=evaluator)
+
+    with pytest.raises(RunError, match="other numerics"):
+        resume(tmp_path / "run", evaluator=StubEvaluator(numerics="another machine"))
+
+
+def test_behaviour_is_evaluated_once(tmp_path: Path) -> None:
+    """Candidates that do the same share one evaluation, whether it is done or still in flight."""
+    evaluator = StubEvaluator(shuffle=1)
+    discover(stub_config(), tmp_path / "run", evaluator=evaluator)
+    from evolion.primitives.keys import behavioural_key
+
+    budgets = [
+        (behavioural_key(j.program), j.task, j.steps, j.seeds, j.learning_rates, j.split) for j in evaluator.seen
+    ]
+    assert len(budgets) == len(set(budgets))
+    assert any(outcome.reused for outcome in contents(tmp_path / "run")["outcomes"])
+
+
+def test_funnel_is_recorded(undisturbed: tuple[Path, Result]) -> None:
+    """Every candidate has an outcome; dead and unbounded ones were never trained; hurdles let a share through."""
+    data = contents(undisturbed[0])
+    probes = {c.number: c.probe_status for c in data["candidates"]}
+
+    assert [c.number for c in data["candidates"]] == [o.number for o in data["outcomes"]] == list(range(150))
+    assert all((probes[o.number] == ProbeStatus.OK) == (o.stage is not None) for o in data["outcomes"])
+    trained = [o for o in data["outcomes"][30:] if o.stage is not None]
+    assert 0 < sum(o.stage == 1 for o in trained) < 0.6 * len(trained)
+    assert {o.status for o in data["outcomes"]} > {"ok", "diverged"}
+
+
+def test_candidates_are_valid_and_free_of_dead_code(undisturbed: tuple[Path, Result]) -> None:
+    """What the store holds parses, and every statement of it reaches an update."""
+    for candidate in contents(undisturbed[0])["candidates"]:
+        program = parse(candidate.text)
+        assert remove_dead_code(program) == program
+
+
+def test_result_is_json_and_text(undisturbed: tuple[Path, Result]) -> None:
+    """What `--json` prints is strict JSON; the text names program, both tasks, both baselines and the files."""
+    folder, result = undisturbed
+    data = json.loads(json.dumps(result.to_json(), allow_nan=False))
+    text = str(result)
+
+    assert parse(data["winner"]) == result.winner
+    assert all(word in text for word in ("digits-mlp", "zipf-lm", "adamw", "lion", "against", "def train("))
+    assert all(Path(path).is_file() and path in text for path in data["files"])
+    assert folder == result.folder
+
+
+def test_found_optimizer_trains_without_evolion(undisturbed: tuple[Path, Result], tmp_path: Path) -> None:
+    """The exported file is imported by a new process in which evolion cannot be imported, and takes a step."""
+    source = next(path for path in undisturbed[1].files if path.suffix == ".py")
+    script = f"""
+import importlib.util, sys
+sys.modules["evolion"] = None
+import jax, jax.numpy as jnp, optax
+spec = importlib.util.spec_from_file_location("discovered", {str(source)!r})
+module = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(module)
+tx = module.discovered(1e-3)
+params = {{"w": jnp.ones((3, 2)), "b": jnp.zeros(2)}}
+updates, state = jax.jit(tx.update)(params, tx.init(params), params)
+assert jax.tree.structure(optax.apply_updates(params, updates)) == jax.tree.structure(params)
+"""
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True)
+
+    assert done.returncode == 0, done.stderr
+
+
+def test_occupied_folder_is_left_alone(undisturbed: tuple[Path, Result]) -> None:
+    """A second run never writes into the folder of a first."""
+    before = contents(undisturbed[0])
+    with pytest.raises(InputError, match="already holds a run"):
+        discover(stub_config(), undisturbed[0], evaluator=StubEvaluator())
+
+    assert contents(undisturbed[0]) == before
+
+
+def test_progress_is_reported_in_order(tmp_path: Path) -> None:
+    """An observer sees every candidate told, then the later phases."""
+    seen: list[Any] = []
+
+    class Watcher:
+        def on_progress(self, progress: Any) -> None:
+            seen.append(progress)
+
+    discover(stub_config(40), tmp_path / "run", evaluator=StubEvaluator(shuffle=2), observer=Watcher())
+    told = [p.done for p in seen if p.phase == "search"]
+
+    assert told == list(range(1, 41))
+    assert all(a.best_fitness >= b.best_fitness for a, b in pairwise(p for p in seen if p.best_fitness))
+    assert {p.phase for p in seen} == {"search", "tuning", "retest", "ablation"}

@@ -1,0 +1,70 @@
+"""An evaluator that trains nothing: a score is a fixed function of what it belongs to. Finishes jobs in any order."""
+
+import hashlib
+import random
+from dataclasses import dataclass, field
+
+from evolion.config import AblationConfig, RetestConfig, RetestTask, RunConfig, SearchConfig, StageConfig
+from evolion.evaluators.types import Job, Score
+from evolion.primitives.keys import behavioural_key
+from evolion.proxies.score import Run, Status
+
+
+def stub_score(job: Job) -> Score:
+    """Score a job: one in eight programs diverges, the loss of the others hangs on behaviour, task, seed and rate."""
+    key = behavioural_key(job.program)
+    if int(key, 16) % 8 == 3:
+        runs = tuple(
+            Run(rate, seed, Status.DIVERGED, None, None, 5) for rate in job.learning_rates for seed in job.seeds
+        )
+        return Score(Status.DIVERGED, None, (), 5, 0.0, runs=runs, message="diverged")
+    quality = int(key[:6], 16) / 16**6
+    noise = hashlib.sha256(repr((key, job.task, job.seeds, job.split)).encode()).digest()[0] / 2560
+    loss = 4.0 + quality + noise
+    runs = tuple(
+        Run(rate, seed, Status.OK, loss, loss / 2, job.steps) for rate in job.learning_rates for seed in job.seeds
+    )
+    return Score(Status.OK, loss, (loss,), job.steps, 0.0, loss / 2, job.learning_rates[0], runs)
+
+
+@dataclass
+class StubEvaluator:
+    """Answers jobs in the order of submission, or in an order drawn from `shuffle`, a few at a time."""
+
+    shuffle: int | None = None
+    workers: int = 3
+    numerics: str = "stub"
+    jobs: list[Job] = field(default_factory=list)
+    seen: list[Job] = field(default_factory=list)
+    closed: bool = False
+
+    def submit(self, job: Job) -> None:
+        self.jobs.append(job)
+        self.seen.append(job)
+
+    def collect(self, timeout: float | None = None) -> list[tuple[Job, Score]]:
+        if not self.jobs:
+            return []
+        if self.shuffle is None:
+            chosen = [self.jobs.pop(0)]
+        else:
+            rng = random.Random(f"{self.shuffle} {len(self.seen)} {len(self.jobs)}")
+            rng.shuffle(self.jobs)
+            chosen = [self.jobs.pop() for _ in range(rng.randint(1, len(self.jobs)))]
+        return [(job, stub_score(job)) for job in chosen]
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def stub_config(budget: int = 150, *, seed: int = 0, lag: int = 8) -> RunConfig:
+    """A run of two stages with hurdle, retest and ablation, cheap enough for a test with a stub."""
+    return RunConfig(
+        seed=seed,
+        search=SearchConfig(budget=budget, lag=lag, population=20, tournament=3),
+        stages=(StageConfig("digits-mlp", steps=50), StageConfig("zipf-lm", steps=50, hurdle=0.3)),
+        retest=RetestConfig(
+            finalists=2, trials=4, seeds=3, tasks=(RetestTask("digits-mlp", steps=40), RetestTask("zipf-lm", steps=40))
+        ),
+        ablation=AblationConfig(seeds=2),
+    )
