@@ -1,0 +1,396 @@
+"""The encoding against the data flow of the program, once as terms (exact) and once as numbers."""
+
+from __future__ import annotations
+
+import random
+import struct
+from collections.abc import Callable, Iterator
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from strategies import random_program
+
+from evolion.discovered.library import known
+from evolion.evaluators import encoding as encoding_module
+from evolion.evaluators.encoding import (
+    CODE_WIDTH,
+    FUSED,
+    INSTRUCTIONS,
+    OPCODES,
+    REGISTERS,
+    RUNTIME_INPUTS,
+    SCALARS,
+    CapacityError,
+    Encoding,
+    encode,
+    scalar_table,
+)
+from evolion.primitives.dataflow import Reference, data_flow
+from evolion.primitives.numpy_interpreter import Layout, trajectory
+from evolion.primitives.ops import LION, OPS, Elementwise
+from evolion.primitives.parser import parse
+from evolion.primitives.program import Program
+from evolion.search.mutation import MutationConfig, mutate
+from evolion.search.random_search import random_program as searched_program
+
+Apply = Callable[[str, bool, list[Any]], Any]
+OPS_IN_REACH = ("identity", *LION)
+RANDOM, CHILDREN = 3500, 400
+LAYOUT = Layout(((2, 3), (), (4,)))
+STEPS = 3
+
+HAND_MADE = {
+    "slots swapped": "def train(g, m, v, lr):\n    x = m\n    m = v\n    v = x + g\n    return lr * m, m, v\n",
+    "slots rotated": (
+        "def train(g, a, b, c):\n    x = a\n    a = b\n    b = c\n    c = x + g\n    return a + 2 * b, a, b, c\n"
+    ),
+    "slot copied": "def train(g, m, v):\n    v = m\n    m = m + g\n    return v * m, m, v\n",
+    "slots shifted": "def train(g, a, b, c):\n    c = b\n    b = a\n    a = g\n    return c + b, a, b, c\n",
+    "slot = g": "def train(g, m):\n    x = g - m\n    m = g\n    return x, m\n",
+    "slot = w": "def train(w, g, m):\n    x = w - m\n    m = w\n    return x * g, m\n",
+    "slot = lr": "def train(g, lr, m):\n    x = m * g\n    m = lr\n    return x, m\n",
+    "slot = constant": "def train(g, m):\n    x = m * g\n    m = 0.5\n    return x, m\n",
+    "two slots, one value": "def train(g, m, v):\n    x = m - v + g\n    m = x\n    v = x\n    return x, m, v\n",
+    "update = slot": "def train(g, m):\n    x = m\n    m = m + g\n    return x, m\n",
+    "update = slot overwritten": "def train(g, m, v):\n    x = m\n    m = v + g\n    v = x\n    return x, m, v\n",
+    "update = g": "def train(g):\n    return g\n",
+    "update = w": "def train(w):\n    return w\n",
+    "update = constant": "def train():\n    return 0.25\n",
+    "update = negative zero": "def train():\n    return -0.0\n",
+    "update = hyperparameter": "def train(*, a=0.5):\n    return a\n",
+    "update = lr": "def train(lr):\n    return lr\n",
+    "update = w0": "def train(w0):\n    return w0\n",
+    "update = loss": "def train(loss):\n    return loss\n",
+    "update = noise": "def train(noise):\n    return noise\n",
+    "scalar slot": "def train(g, t, n: scalar):\n    n = n + 1 / t\n    return g / n, n\n",
+    "scalar slot of a norm": "def train(g, n: scalar):\n    n = max(n, global_norm(g))\n    return g / n, n\n",
+    "leaf slot": "def train(g, n: leaf):\n    n = interp(norm(g), n, 0.9)\n    return g / (n + 1), n\n",
+    "leaf slot of a scalar": "def train(g, lr, n: leaf):\n    n = n + lr\n    return g * n, n\n",
+    "tensor slot of a leaf": "def train(g, m):\n    m = m + norm(g)\n    return g / m, m\n",
+    "all inputs": (
+        "def train(w, g, w0, noise, lr, t, horizon, loss, m):\n"
+        "    m = m + noise * loss\n    return lr * (w - w0) * (t / horizon) + m * g, m\n"
+    ),
+    "constants like numbers of statements": (
+        "def train(g):\n    a = cos(g)\n    b = a * 1.0\n    c = b + 0.0\n    d = max(c, -0.0)\n    return d * 2.0\n"
+    ),
+    "zeros of both signs": "def train(g):\n    a = g / 0.0\n    b = g / -0.0\n    return max(a, b)\n",
+    "hoisted, then rebound": "def train(g, lr, *, b=0.5):\n    x = b * lr\n    b = x + g\n    return b * x\n",
+    "a scalar of a reduction is not hoisted": "def train(g, lr):\n    x = lr * dot(g, g)\n    return x * g\n",
+    "inner value used twice": "def train(w, g):\n    x = w * g\n    return x + x\n",
+    "inner value used again": "def train(w, g, m):\n    m = w * g\n    return m + g, m\n",
+    "inner value in two places": "def train(w, g):\n    x = square(g)\n    y = x + w\n    return y * x\n",
+    "product minus": "def train(w, g):\n    return w * g - g\n",
+    "pairs in a chain": "def train(w, g, lr):\n    return lr * sign((w * g + g) * w + square(g)) - w * g\n",
+    "clip by a scheduled scalar": "def train(g, t):\n    return clip(g, 1 / t)\n",
+}
+
+
+def programs() -> Iterator[Program]:
+    """Known programs, hand-made ones, random ones with slots of every kind, and what searches generate."""
+    yield from known().values()
+    yield from map(parse, HAND_MADE.values())
+    rng = random.Random(0)
+    fuzzed = (random_program(rng, ops=OPS_IN_REACH, prose=False) for _ in range(RANDOM))
+    yield from (program for program in fuzzed if "hess" not in program.inputs)
+    for number, name in enumerate(("adamw_seed", "adamw", "lion")):
+        generator = np.random.default_rng(number)
+        config = MutationConfig(inputs=("w", "g", "lr", "t", "noise", "loss", "w0")).for_seed(known()[name])
+        for _ in range(CHILDREN // 10):
+            child = known()[name]
+            for _ in range(10):
+                child = mutate(child, generator, config)[0]
+                yield child
+        for _ in range(CHILDREN // 10):
+            yield searched_program(generator, config, (3, 15), protected=bool(number % 2))
+
+
+@cache
+def everything() -> tuple[Program, ...]:
+    return tuple(programs())
+
+
+def run_step(encoding: Encoding, rows: dict[int, Any], columns: list[Any], loaded: dict[str, Any], apply: Apply) -> Any:
+    """One step as the code says; a row that was not written this step (or kept) is a KeyError."""
+
+    def read(argument: int) -> Any:
+        return columns[-1 - argument] if argument < 0 else rows[argument]
+
+    for instruction in encoding.code[: encoding.length].tolist():
+        number, target, *arguments = instruction
+        if number >= len(OPCODES):
+            rows[target] = loaded[RUNTIME_INPUTS[number - len(OPCODES)]]
+            continue
+        opcode = OPCODES[number]
+        values = [read(argument) for argument in arguments[: opcode.arity]]
+        if opcode.inner:
+            end = opcode.position + OPS[opcode.inner].arity
+            values[opcode.position : end] = [apply(opcode.inner, opcode.protected, values[opcode.position : end])]
+        rows[target] = apply(opcode.op, opcode.protected, values)
+    return read(encoding.update)
+
+
+def columns_of(encoding: Encoding, entry: dict[str, Any], constant: Callable[[float], Any], apply: Apply) -> list[Any]:
+    """The columns of one step, each worked out from the statements of the program."""
+    program, flow = encoding.program, data_flow(encoding.program)
+
+    def value(reference: Reference) -> Any:
+        if isinstance(reference, float):
+            return constant(reference)
+        if isinstance(reference, str):
+            return entry[reference]
+        arguments = [value(argument) for argument in flow.arguments[reference]]
+        return apply(program.statements[reference].op, program.protected, arguments)
+
+    return [value(reference) for reference in encoding.columns]
+
+
+def kept_rows(encoding: Encoding, rows: dict[int, Any]) -> dict[int, Any]:
+    """The rows that outlive a step: those of the slots and of the initial weights."""
+    kept = {*slot_rows(encoding).values(), encoding.initial_weights}
+    return {row: value for row, value in rows.items() if row in kept}
+
+
+def slot_rows(encoding: Encoding) -> dict[str, int]:
+    return {slot.name: 2 + i for i, slot in enumerate(encoding.program.slots)}
+
+
+class Terms:
+    """Expressions as numbers: equal expressions, and no others, are given the same one."""
+
+    def __init__(self) -> None:
+        self.numbers: dict[Any, int] = {}
+
+    def of(self, *term: Any) -> int:
+        return self.numbers.setdefault(term, len(self.numbers))
+
+    def constant(self, value: float) -> int:
+        return self.of("constant", struct.pack("<d", value))
+
+    def apply(self, op: str, protected: bool, values: list[int]) -> int:
+        if op == "identity":
+            return values[0]
+        record = OPS[op]
+        ordered = sorted(values) if record.commutative else values
+        return self.of(op, protected and record.protected is not None, *ordered)
+
+
+def terms_of_program(program: Program, terms: Terms, entry: dict[str, int]) -> tuple[int, dict[str, int]]:
+    flow, values = data_flow(program), dict[Reference, int](entry)
+
+    def value(reference: Reference) -> int:
+        return terms.constant(reference) if isinstance(reference, float) else values[reference]
+
+    for index, statement in enumerate(program.statements):
+        values[index] = terms.apply(statement.op, program.protected, [value(r) for r in flow.arguments[index]])
+    return value(flow.update), {name: value(reference) for name, reference in flow.next_slots.items()}
+
+
+def updates_in_terms(program: Program, terms: Terms) -> tuple[list[int], list[int]]:
+    """The updates of two steps as the encoding computes them, and as the program says."""
+    encoding = encode(program)
+    found, expected = [], []
+    rows: dict[int, int] = {row: terms.of("slot", name) for name, row in slot_rows(encoding).items()}
+    if encoding.initial_weights >= 0:
+        rows[encoding.initial_weights] = terms.of("w0")
+    slots = {slot.name: terms.of("slot", slot.name) for slot in program.slots}
+    fixed = {h.name: terms.constant(h.value) for h in program.hyperparameters} | {"w0": terms.of("w0")}
+    for step in range(2):
+        entry = fixed | {name: terms.of(name, step) for name in ("w", "g", "lr", "t", "horizon", "loss", "noise")}
+        update, slots = terms_of_program(program, terms, entry | slots)
+        expected.append(update)
+        rows |= {0: entry["w"], 1: entry["g"]}
+        columns = columns_of(encoding, entry, terms.constant, terms.apply)
+        found.append(run_step(encoding, rows, columns, entry, terms.apply))
+        rows = kept_rows(encoding, rows)
+    return found, expected
+
+
+def test_every_program_is_encoded_as_what_it_says() -> None:
+    """Names, slots, copies at the end of a step, fused pairs: the code computes the same expressions, exactly."""
+    assert len(everything()) > 3000
+    for program in everything():
+        found, expected = updates_in_terms(program, Terms())
+        assert found == expected, str(program)
+
+
+def test_fused_pairs_compute_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fused instruction is an optimization: without any, the code is longer and computes the same expressions."""
+    adamw = known()["adamw"]
+    fused = {id(program): encode(program).length for program in everything()}
+    assert encode(adamw).length == 8
+    monkeypatch.setattr(encoding_module, "FUSED", ())
+    assert encode(adamw).length > 8
+    shorter = 0
+    for program in everything():
+        found, expected = updates_in_terms(program, Terms())
+        assert found == expected, str(program)
+        shorter += fused[id(program)] < encode(program).length
+    assert shorter > 300
+
+
+def test_every_fused_pair_is_used() -> None:
+    """A pair that no program can contain would be a branch that costs compile time for nothing."""
+    used = {
+        (OPCODES[number].op, OPCODES[number].position, OPCODES[number].inner)
+        for program in everything()
+        for number in encode(program).code[: encode(program).length, 0].tolist()
+        if number < len(OPCODES)
+    }
+    assert set(FUSED) <= used
+
+
+def numbers_apply(op: str, protected: bool, values: list[NDArray[np.float64]]) -> NDArray[np.float64]:
+    meaning = OPS[op].under(protected)
+    if isinstance(meaning, Elementwise):
+        return np.broadcast_to(np.asarray(meaning.numpy(*values), np.float64), (LAYOUT.entries,))
+
+    def total(term: NDArray[np.float64]) -> NDArray[np.float64]:
+        pieces = np.split(term, LAYOUT.starts[1:]) if meaning.scope.name == "LEAF" else [term]
+        return np.concatenate([np.full(piece.size, piece.sum()) for piece in pieces])
+
+    sums = tuple(total(term) for term in meaning.terms(np, *values))
+    return np.asarray(meaning.apply(np, meaning.combine(np, sums, *values), *values))
+
+
+def inputs(seed: int) -> tuple[list[Any], list[list[Any]], list[float], dict[str, list[Any]]]:
+    rng = np.random.default_rng(seed)
+
+    def tensors() -> list[Any]:
+        return [rng.normal(size=shape) for shape in LAYOUT.shapes]
+
+    given = {
+        "loss": [2.5, 1.5, 1.0],
+        "horizon": [float(STEPS)] * STEPS,
+        "noise": [tensors() for _ in range(STEPS)],
+    }
+    return tensors(), [tensors() for _ in range(STEPS)], [0.01, 0.1, 0.05], given
+
+
+def weights_in_numbers(program: Program) -> list[NDArray[np.float64]]:
+    """The weights after each step, executed from the encoding in float64."""
+    encoding, (weights, gradients, rates, given) = encode(program), inputs(0)
+    w = LAYOUT.flatten(weights)
+    rows = dict.fromkeys(slot_rows(encoding).values(), np.zeros(LAYOUT.entries))
+    if encoding.initial_weights >= 0:
+        rows[encoding.initial_weights] = w
+    path = []
+    for step in range(STEPS):
+        entry = {h.name: np.float64(h.value) for h in program.hyperparameters}
+        entry |= {"lr": np.float64(rates[step]), "t": np.float64(step + 1), "horizon": np.float64(STEPS)}
+        columns = columns_of(encoding, entry, np.float64, lambda *call: numbers_apply(*call)[0])
+        loaded = {"loss": np.full(LAYOUT.entries, given["loss"][step]), "noise": LAYOUT.flatten(given["noise"][step])}
+        rows |= {0: w, 1: LAYOUT.flatten(gradients[step])}
+        w = w - run_step(encoding, rows, columns, loaded, numbers_apply)
+        rows = kept_rows(encoding, rows)
+        path.append(w)
+    return path
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_numbers_equal_the_reference() -> None:
+    """Executed in float64, code and columns give the weights of the NumPy reference, infinities and NaN included."""
+    weights, gradients, rates, given = inputs(0)
+    for program in everything()[::2]:
+        expected = trajectory(program, weights, gradients, learning_rate=rates, inputs=given)[1:]
+        for found, tensors in zip(weights_in_numbers(program), expected, strict=True):
+            np.testing.assert_allclose(found, LAYOUT.flatten(tensors), rtol=1e-9, atol=1e-12, err_msg=str(program))
+
+
+@pytest.mark.parametrize("steps", [1, 7])
+def test_scalar_table_equals_scalars_of_each_step(steps: int) -> None:
+    """What is worked out for all steps at once is what each step would have worked out, to the precision of float32."""
+    rates = np.linspace(0.5, 0.01, steps).astype(np.float32)
+    for program in (*everything()[:300], *everything()[-600:]):
+        encoding = encode(program)
+        table = scalar_table(encoding, rates)
+        assert table.dtype == np.float32
+        assert table.shape == (steps, SCALARS)
+        for step in range(steps):
+            with np.errstate(all="ignore"):
+                entry = {h.name: np.float32(h.value) for h in program.hyperparameters}
+                entry |= {"lr": rates[step], "t": np.float32(step + 1), "horizon": np.float32(steps)}
+                columns = columns_of(
+                    encoding, entry, np.float32, lambda op, protected, v: np.float32(OPS[op].under(protected).numpy(*v))
+                )
+            np.testing.assert_allclose(table[step, : len(columns)], columns, rtol=1e-4, err_msg=str(program))
+
+
+def test_constants_beyond_single_precision_are_infinite() -> None:
+    """A program may name 1e300: in the arithmetic of training that is infinity, and no warning."""
+    program = parse("def train(g, *, a=1e300):\n    x = g * a\n    y = x / -1e300\n    return y * (a * 0.5)\n")
+    assert set(scalar_table(encode(program), np.ones(2, np.float32))[0, :3].tolist()) == {np.inf, -np.inf}
+
+
+def test_hoisting_leaves_the_heavy_part_alone() -> None:
+    """Bias corrections and decayed rates cost nothing in the loop: AdamW is eight instructions, three of them fused."""
+    encoding = encode(known()["adamw"])
+    names = [OPCODES[number].op for number in encoding.code[: encoding.length, 0].tolist()]
+    assert "power" not in names
+    assert "subtract" not in names
+
+
+def test_encoding_is_deterministic_and_within_bounds() -> None:
+    """Equal programs give equal code, unused places are zero, and every row and column exists."""
+    for program in everything()[:500]:
+        first, second = encode(program), encode(parse(str(program)))
+        np.testing.assert_array_equal(first.code, second.code)
+        assert (first.length, first.update, first.columns.__repr__()) == (
+            second.length,
+            second.update,
+            second.columns.__repr__(),
+        )
+        assert first.code.shape == (INSTRUCTIONS, CODE_WIDTH)
+        assert first.code.dtype == np.int32
+        assert not first.code[first.length :].any()
+        arguments = first.code[: first.length, 2:]
+        assert arguments.max(initial=0) < REGISTERS
+        assert arguments.min(initial=0) >= -len(first.columns)
+        assert first.code[:, 1].max() < REGISTERS
+        assert first.code[:, 0].max() < len(OPCODES) + len(RUNTIME_INPUTS)
+
+
+def chain(length: int) -> str:
+    return "\n".join(["def train(g):", "    x = cos(g)", *["    x = cos(x)"] * (length - 1), "    return x"])
+
+
+def scalars(count: int) -> str:
+    return "\n".join(["def train(g):", *[f"    g = max(g, {i}.5)" for i in range(count)], "    return g"])
+
+
+def values_alive(count: int) -> str:
+    made = [f"    x{i} = cos({f'x{i - 1}' if i else 'g'})" for i in range(count)]
+    return "\n".join(["def train(g):", *made, *[f"    x0 = max(x0, x{i})" for i in range(1, count)], "    return x0"])
+
+
+@pytest.mark.parametrize(
+    ("text", "fits", "what"),
+    [
+        (chain, INSTRUCTIONS, f"{INSTRUCTIONS} instructions"),
+        (scalars, SCALARS, f"{SCALARS} scalars"),
+        (values_alive, REGISTERS - 2, f"{REGISTERS} registers"),
+    ],
+)
+def test_capacity_is_used_to_the_last_and_then_refused(text: Callable[[int], str], fits: int, what: str) -> None:
+    """A program that is one too large is said to be, never cut; one that just fits is encoded right."""
+    found, expected = updates_in_terms(parse(text(fits)), Terms())
+    assert found == expected
+    with pytest.raises(CapacityError, match=what):
+        encode(parse(text(fits + 1)))
+
+
+def test_an_op_without_an_instruction_is_a_matter_of_capacity(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program over ops that the interpreter does not know is left to the compiled path."""
+    monkeypatch.setattr(encoding_module, "OPCODES", tuple(code for code in OPCODES if code.op != "cbrt"))
+    with pytest.raises(CapacityError, match="no instruction for cbrt"):
+        encode(parse("def train(g):\n    return cbrt(g)\n"))
+
+
+def test_hess_is_refused_unless_it_is_dead() -> None:
+    """No task supplies a Hessian diagonal; a program that does not use what it takes is none the worse for it."""
+    with pytest.raises(ValueError, match="'hess'"):
+        encode(parse("def train(g, hess):\n    return g / hess\n"))
+    assert encode(parse("def train(g, hess):\n    x = g / hess\n    return g\n")).length == 0
