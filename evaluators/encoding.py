@@ -349,21 +349,21 @@ def scalar_table(encoding: Encoding, learning_rates: NDArray[np.float32]) -> NDA
     flow = data_flow(program)
     hoisted = _hoisted(program)
     values: dict[Reference, NDArray[np.float32] | np.float32] = {
-        h.name: np.float32(h.value) for h in program.hyperparameters
-    }
-    values |= {
         "lr": learning_rates.astype(np.float32),
         "t": np.arange(1, steps + 1, dtype=np.float32),
         "horizon": np.float32(steps),
     }
     table = np.zeros((steps, SCALARS), np.float32)
+    # A constant such as 1e300 is infinite in single precision; that is no cause for a warning either.
     with np.errstate(all="ignore"):
+        values |= {h.name: np.float32(h.value) for h in program.hyperparameters}
         for index, statement in enumerate(program.statements):
             if index in hoisted:
                 meaning = OPS[statement.op].under(program.protected)
                 assert isinstance(meaning, Elementwise)
                 arguments = [np.float32(r) if isinstance(r, float) else values[r] for r in flow.arguments[index]]
-                values[index] = meaning.numpy(*arguments)
+                # Ops without arguments give a Python float, and two of those would be added in double precision.
+                values[index] = np.asarray(meaning.numpy(*arguments), np.float32)[()]
         for column, reference in enumerate(encoding.columns):
             table[:, column] = np.float32(reference) if isinstance(reference, float) else values[reference]
     return table
