@@ -19,6 +19,7 @@ _VARIABLES: Mapping[str, str] = {
     "OPENBLAS_NUM_THREADS": "1",
     "JAX_PLATFORMS": "cpu",
 }
+_COMPILATION_CACHE = "JAX_COMPILATION_CACHE_DIR"
 _XLA_FLAGS: Mapping[str, str] = {"--xla_cpu_multi_thread_eigen": "false"}
 _HANDED_OVER = ("JAX_", "XLA_")
 _LATE = "settings made after jax had started"
@@ -28,6 +29,10 @@ _state = {"late": False}
 
 def prepare() -> None:
     """Set one thread per process and jax on the CPU, where the user's environment does not say otherwise.
+
+    For processes that are Evolion's own: workers and the command line, not a notebook that has plans for its GPU. What
+    is compiled is kept in the user's cache folder, by class of CPU, so that a worker compiles its loops once and not at
+    every start.
 
     Call it before anything computes with jax; repeated calls change nothing. Flags are appended to a user's XLA_FLAGS
     unless the user has set the same flag. Called too late, it says so in `numerics_tag`, so that scores made under
@@ -42,11 +47,30 @@ def prepare() -> None:
     if changes and _jax_has_started():
         _state["late"] = True
     os.environ.update(changes)
+    folder = _compilation_cache()
+    if _COMPILATION_CACHE not in os.environ and folder is not None:
+        os.environ[_COMPILATION_CACHE] = str(folder)
+
+
+def _compilation_cache() -> Path | None:
+    try:
+        base = os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
+        folder = Path(base, "evolion", f"jax-{cpu_class().replace(' ', '-')}")
+        folder.mkdir(parents=True, exist_ok=True)
+    except (OSError, RuntimeError):
+        return None
+    return folder if os.access(folder, os.W_OK) else None
 
 
 def settings() -> dict[str, str]:
-    """The variables that a worker process must share with this one, by name: those of `prepare`, all of jax and XLA."""
-    return {name: value for name, value in os.environ.items() if name in _VARIABLES or name.startswith(_HANDED_OVER)}
+    """The variables that a worker process must share with this one, by name: those of `prepare`, all of jax and XLA.
+
+    But for the folder of compiled loops, where it is not the user's choice: another machine has its own.
+    """
+    shared = {name: value for name, value in os.environ.items() if name in _VARIABLES or name.startswith(_HANDED_OVER)}
+    if shared.get(_COMPILATION_CACHE) == str(_compilation_cache()):
+        del shared[_COMPILATION_CACHE]
+    return shared
 
 
 def adopt(shared: Mapping[str, str]) -> None:
@@ -93,6 +117,14 @@ def cpu_class() -> str:
     features = set(next((line for line in text.splitlines() if line.startswith(("flags", "Features"))), "").split())
     widest = next((name for name in ("avx512f", "avx2", "avx", "sve", "asimd") if name in features), "")
     return f"{machine} {widest}".strip()
+
+
+def processors() -> int:
+    """The number of processors that this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not every system lets a process see where it may run
+        return os.cpu_count() or 1
 
 
 def _jax_has_started() -> bool:

@@ -1,5 +1,6 @@
 """The evaluator for what a user asks for."""
 
+from evolion.evaluators.environment import processors
 from evolion.evaluators.inline import InlineEvaluator
 from evolion.evaluators.pool import Limits, check_workers
 from evolion.evaluators.processes import process_evaluator
@@ -9,7 +10,7 @@ from evolion.evaluators.worker import EvaluateFunction
 
 
 def make_evaluator(
-    workers: int = 1,
+    workers: int | None = None,
     ray_address: str | None = None,
     *,
     limits: Limits | None = None,
@@ -18,16 +19,19 @@ def make_evaluator(
 ) -> Evaluator:
     """Return an evaluator with `workers` workers: Ray actors if there is an address, else processes.
 
+    Without a number there are as many as processors: of this machine, or of the Ray cluster.
+
     `ray_address`: "local", "auto" or "host:port". `inline` computes in the calling process instead: nothing to start,
     but no protection from a job that hangs or crashes either, and `limits` do not apply.
 
     Raises ValueError for settings that make no sense, EvaluatorUnavailable if Ray is missing or does not answer.
     """
-    check_workers(workers)
+    if workers is not None:
+        check_workers(workers)
     if inline:
-        if workers != 1 or ray_address is not None:
+        if workers not in (None, 1) or ray_address is not None:
             raise ValueError("an inline evaluator has one worker and no Ray address")
         return InlineEvaluator(function=function)
     if ray_address is not None:
         return ray_evaluator(workers, ray_address, limits=limits, function=function)
-    return process_evaluator(workers, limits=limits, function=function)
+    return process_evaluator(workers or processors(), limits=limits, function=function)

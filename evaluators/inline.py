@@ -3,7 +3,7 @@
 from collections import deque
 from typing import Self, final
 
-from evolion.evaluators.environment import numerics_tag, prepare
+from evolion.evaluators.environment import numerics_tag
 from evolion.evaluators.types import Job, Score
 from evolion.evaluators.worker import EvaluateFunction, TagFunction, answer, default_function
 
@@ -17,7 +17,6 @@ class InlineEvaluator:
     """
 
     def __init__(self, *, function: EvaluateFunction | None = None, tag: TagFunction = numerics_tag) -> None:
-        prepare()
         self._function = function or default_function()
         self._tag = tag
         self._numerics: str | None = None

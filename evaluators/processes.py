@@ -17,7 +17,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from typing import cast, final
 
-from evolion.evaluators.environment import numerics_tag, prepare, settings
+from evolion.evaluators.environment import numerics_tag, settings
 from evolion.evaluators.pool import Limits, PoolEvaluator, check_workers
 from evolion.evaluators.types import Job
 from evolion.evaluators.worker import (
@@ -49,7 +49,6 @@ def process_evaluator(
     Raises ValueError for less than one worker or a function that a worker cannot import.
     """
     check_workers(workers)
-    prepare()
     work = Work(reference(function or default_function()), reference(tag), settings())
     return PoolEvaluator(ProcessWorkers(work), workers, limits or Limits())
 

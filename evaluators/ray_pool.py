@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
-from evolion.evaluators.environment import numerics_tag, prepare, settings
+from evolion.evaluators.environment import numerics_tag, processors, settings
 from evolion.evaluators.pool import Limits, PoolEvaluator, check_workers
 from evolion.evaluators.types import EvaluatorUnavailable, Job, Score
 from evolion.evaluators.worker import (
@@ -43,7 +43,7 @@ _LOCAL_ENVIRONMENT = {
 
 
 def ray_evaluator(
-    workers: int,
+    workers: int | None,
     address: str = "local",
     *,
     limits: Limits | None = None,
@@ -60,11 +60,17 @@ def ray_evaluator(
     Raises EvaluatorUnavailable if ray is missing or nobody answers at the address, ValueError for less than one worker
     or a function that a worker cannot import.
     """
-    check_workers(workers)
-    prepare()
+    if workers is not None:
+        check_workers(workers)
     work = Work(reference(function or default_function()), reference(tag), settings())
-    owned = connect(address, workers)
-    return PoolEvaluator(RayWorkers(work, owned), workers, limits or Limits())
+    owned = connect(address, workers or processors())
+    return PoolEvaluator(RayWorkers(work, owned), workers or _cluster_processors(), limits or Limits())
+
+
+def _cluster_processors() -> int:
+    import ray
+
+    return max(1, int(ray.cluster_resources().get("CPU", 1)))
 
 
 def connect(address: str, workers: int) -> bool:

@@ -30,9 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
-_WORKERS = click.option(
-    "--workers", type=click.IntRange(1), metavar="N", help="Worker processes; as many as CPUs without it."
-)
+_WORKERS = click.option("--workers", type=click.IntRange(1), metavar="N", help="Workers; as many as CPUs without it.")
 _RAY = click.option("--ray", metavar="ADDRESS|local", help="Work on a Ray cluster, or on one started here.")
 
 
@@ -74,9 +72,11 @@ def search(
     settings = read_config(config, overrides, seed=seed).pinned()
     check_free(Path(out))
     from evolion.driver import discover
+    from evolion.evaluators.environment import prepare
 
+    prepare()
     with _interruptible(out), view_on(sys.stderr, quiet=as_json) as observer:
-        result = discover(settings, Path(out), workers=_workers(workers, ray), ray=ray, observer=observer)
+        result = discover(settings, Path(out), workers=workers, ray=ray, observer=observer)
     _print_result(result, as_json)
 
 
@@ -92,9 +92,11 @@ def resume(folder: str, workers: int | None, ray: str | None, as_json: bool) -> 
 
     RunStore.open(folder, readonly=True).close()  # what cannot be opened is said before anything heavy loads
     from evolion.driver import resume
+    from evolion.evaluators.environment import prepare
 
+    prepare()
     with _interruptible(folder), view_on(sys.stderr, quiet=as_json) as observer:
-        result = resume(Path(folder), workers=_workers(workers, ray), ray=ray, observer=observer)
+        result = resume(Path(folder), workers=workers, ray=ray, observer=observer)
     _print_result(result, as_json)
 
 
@@ -157,16 +159,6 @@ for command in (*COMMANDS, evaluate):
 
 def _print_result(result: Result, as_json: bool) -> None:
     print(json.dumps(result.to_json()) if as_json else str(result))
-
-
-def _workers(workers: int | None, ray: str | None) -> int | None:
-    """Return the number that was asked for, or the CPUs of this machine; None leaves it to the Ray cluster."""
-    if workers is not None or ray is not None:
-        return workers
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # not every system lets a process see where it may run
-        return os.cpu_count() or 1
 
 
 @contextmanager

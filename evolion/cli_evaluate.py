@@ -42,9 +42,11 @@ def evaluate(
     programs = [load(spec) for spec in specs]
     for name in names:
         check_task(name)
+    from evolion.evaluators.environment import prepare
     from evolion.evaluators.inline import InlineEvaluator
 
     rows = []
+    prepare()
     with InlineEvaluator() as evaluator:
         for name in names:
             scored = _scored(programs, name, steps, seeds, count, evaluator)

@@ -76,7 +76,7 @@ class SearchConfig:
     budget: Count = 2000
     lag: Count = 32
     population: Annotated[int, Field(strict=True, ge=2)] = 100
-    tournament: Count = 4
+    tournament: Count = 20
     vocabulary: Literal["lion"] = "lion"
     maximum_statements: Annotated[int, Field(strict=True, ge=1, le=4096)] = 30
     mutations: MutationWeights = MutationWeights()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,8 +10,7 @@ from typing import Any
 
 from evolion.comparison import Table, render, table_from_json
 from evolion.config import RunConfig, program_of
-from evolion.errors import InputError, RunError
-from evolion.evaluators.environment import prepare
+from evolion.errors import InputError, JobError, RunError
 from evolion.evaluators.types import Evaluator, EvaluatorUnavailable
 from evolion.funnel import run_search
 from evolion.ledger import Ledger
@@ -113,7 +111,7 @@ def discover(
         config: What determines the result.
         out: The run folder.
         evaluator: What evaluates; it stays open. Without it, `workers` processes or, with `ray`, actors.
-        workers: The number of workers; that of the processors without it.
+        workers: The number of workers; without it, that of the processors of this machine or of the cluster.
         ray: "local", "auto" or the address of a Ray cluster.
         observer: Is told about progress.
 
@@ -165,7 +163,7 @@ def _run(store: RunStore, evaluator: Evaluator, observer: Observer) -> Result:
     run_search(config, program_of(config.search.warm_start), ledger, observer)
     finalists = finalists_of(store, config.retest.finalists)
     if not finalists:
-        raise RunError(f"every candidate of {store.folder} failed; see 'evolion status {store.folder}'")
+        raise JobError(f"every candidate of {store.folder} failed; see 'evolion status {store.folder}'")
     _finish(store, retest(config, finalists, ledger, observer))
     return _result(store)
 
@@ -206,22 +204,22 @@ def _result(store: RunStore) -> Result:
 
 @contextmanager
 def _evaluator(given: Evaluator | None, workers: int | None, ray: str | None, config: RunConfig) -> Iterator[Evaluator]:
-    prepare()
     if given is not None:
         yield given
         return
     from evolion.evaluators.factory import make_evaluator
     from evolion.evaluators.pool import Limits
 
-    count = workers if workers is not None else len(os.sched_getaffinity(0))
     try:
-        made = make_evaluator(count, ray, limits=Limits(job=config.timeout))
-        try:
-            yield made
-        finally:
-            made.close()
+        made = make_evaluator(workers, ray, limits=Limits(job=config.timeout))
     except EvaluatorUnavailable as error:
         raise InputError(str(error)) from None
+    try:
+        yield made
+    except EvaluatorUnavailable as error:
+        raise JobError(str(error)) from None
+    finally:
+        made.close()
 
 
 def _environment(evaluator: Evaluator) -> dict[str, str]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from run_contents import contents, told
 from stub_evaluator import StubEvaluator, stub_config
 
 from evolion.driver import Result, discover, resume
@@ -19,7 +20,6 @@ from evolion.errors import InputError, RunError
 from evolion.primitives.dataflow import remove_dead_code
 from evolion.primitives.keys import ProbeStatus
 from evolion.primitives.parser import parse
-from evolion.store import RunStore
 
 TESTS = Path(__file__).parents[1]
 
@@ -29,21 +29,6 @@ from stub_evaluator import StubEvaluator, stub_config
 from evolion.driver import discover
 discover(stub_config(int(sys.argv[2])), sys.argv[1], evaluator=StubEvaluator(shuffle=7))
 """
-
-
-def contents(folder: Path) -> dict[str, Any]:
-    """Everything that a run holds but times."""
-    with RunStore.open(folder, readonly=True) as store:
-        scores = sorted((repr(key), repr(score).split("seconds=")[0]) for key, score in store.scores())
-        return {
-            "candidates": list(store.candidates()),
-            "outcomes": list(store.outcomes()),
-            "scores": scores,
-            "winner": store.winner(),
-            "table": store.get_record("table"),
-            "ablation": store.get_record("ablation"),
-            "files": {path.name: path.read_text() for path in sorted(folder.rglob("*.txt"))},
-        }
 
 
 @pytest.fixture(scope="module")
@@ -85,22 +70,15 @@ def test_driver_killed_at_random_moments_resumes_to_the_same_run(
     driver = subprocess.Popen(script, cwd=TESTS, env=os.environ | {"PYTHONPATH": str(TESTS)})
     deadline = time.monotonic() + 60
     wanted = rng.randint(10, 120)
-    while driver.poll() is None and _told(folder) < wanted:
+    while driver.poll() is None and told(folder) < wanted:
         assert time.monotonic() < deadline
         time.sleep(0.005)
     driver.send_signal(signal.SIGKILL)
     driver.wait()
 
-    assert _told(folder) < 150, "the kill came too late to mean anything"
+    assert told(folder) < 150, "the kill came too late to mean anything"
     resume(folder, evaluator=StubEvaluator(shuffle=3))
     assert contents(undisturbed[0]) == contents(folder)
-
-
-def _told(folder: Path) -> int:
-    if not (folder / "run.sqlite").exists():
-        return 0
-    with RunStore.open(folder, readonly=True) as store:
-        return store.counts().told
 
 
 def test_scores_of_a_killed_run_are_not_computed_again(tmp_path: Path) -> None:
