@@ -19,6 +19,12 @@ from evolion.primitives.program import Program
 __all__ = ["compile_and_run"]
 
 
+def _constant(value: float) -> jax.Array:
+    # A constant such as 1e300 is infinite in single precision; that is no cause for a warning.
+    with np.errstate(over="ignore"):
+        return jnp.asarray(np.full(1, value, np.float32))
+
+
 def _rule(program: Program, layout: Layout) -> UpdateRule:
     flow = data_flow(program)
     calls = [flat_meaning(statement.op, program.protected, layout) for statement in program.statements]
@@ -29,10 +35,10 @@ def _rule(program: Program, layout: Layout) -> UpdateRule:
 
     def update(_: Any, state: dict[str, jax.Array], inputs: StepInputs) -> tuple[jax.Array, dict[str, jax.Array]]:
         values: dict[Reference, jax.Array] = dict([*state.items(), *_scheduled(inputs).items()])
-        values |= {h.name: jnp.full(1, h.value, jnp.float32) for h in program.hyperparameters}
+        values |= {h.name: _constant(h.value) for h in program.hyperparameters}
 
         def value(reference: Reference) -> jax.Array:
-            return jnp.full(1, reference, jnp.float32) if isinstance(reference, float) else values[reference]
+            return _constant(reference) if isinstance(reference, float) else values[reference]
 
         for index, (call, references) in enumerate(zip(calls, flow.arguments, strict=True)):
             values[index] = call(*map(value, references))

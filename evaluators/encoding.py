@@ -9,7 +9,6 @@ of operations become one instruction (`FUSED`), as the cost of an instruction is
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -30,6 +29,8 @@ __all__ = [
     "CapacityError",
     "Encoding",
     "Opcode",
+    "UnsuppliedInputError",
+    "check_inputs",
     "encode",
     "scalar_table",
 ]
@@ -101,6 +102,21 @@ class CapacityError(ValueError):
     """A program does not fit the interpreter; it has to be compiled instead."""
 
 
+class UnsuppliedInputError(ValueError):
+    """A program takes a reserved input that no task supplies yet."""
+
+
+def check_inputs(program: Program) -> None:
+    """Refuse a program without dead code that cannot be trained, interpreted or compiled.
+
+    Raises:
+        UnsuppliedInputError: If it takes `hess`.
+
+    """
+    if "hess" in program.inputs:
+        raise UnsuppliedInputError("the program takes 'hess', which this evaluator does not supply")
+
+
 @dataclass(frozen=True, slots=True)
 class Encoding:
     """A program ready to be interpreted.
@@ -159,12 +175,11 @@ def encode(program: Program) -> Encoding:
     Raises:
         CapacityError: If it needs more instructions, registers or scalars than there are, or an op that is not in the
             interpreter's vocabulary.
-        ValueError: If it takes `hess`, which no task supplies yet.
+        UnsuppliedInputError: If it takes an input that no task supplies.
 
     """
     program = remove_dead_code(program)
-    if "hess" in program.inputs:
-        raise ValueError("the program takes 'hess', which this evaluator does not supply")
+    check_inputs(program)
     unknown = sorted({s.op for s in program.statements} - {code.op for code in OPCODES})
     if unknown:
         raise CapacityError(f"the interpreter has no instruction for {', '.join(unknown)}")
@@ -236,7 +251,7 @@ class _Registers:
     temporary: set[Reference] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        self.high = self.reserved
+        self.high = self._checked(self.reserved)
 
     def release(self, position: int) -> None:
         for reference in [r for r in self.temporary if self.last_use.get(r, -1) <= position]:
@@ -247,10 +262,14 @@ class _Registers:
     def take(self) -> int:
         if self.free:
             return self.free.pop()
-        self.high += 1
-        if self.high > REGISTERS:
-            raise CapacityError(f"the program needs more than {REGISTERS} registers")
+        self.high = self._checked(self.high + 1)
         return self.high - 1
+
+    @staticmethod
+    def _checked(count: int) -> int:
+        if count > REGISTERS:
+            raise CapacityError(f"the program needs more than {REGISTERS} registers")
+        return count
 
 
 def _allocate(
@@ -288,8 +307,10 @@ def _allocate(
             rows[index] = registers.take()
             registers.temporary.add(index)
         code.append((node.number, rows[index], *read))
-    moves, update_argument = _end_moves(update, next_slots, rows, registers, argument)
-    code += [(_number("identity", False), target, source) for target, source in moves]
+    # The next value of a slot is the slot itself or the value of a statement, never another slot: no copy that ends a
+    # step reads a row that another one writes.
+    copies = [(rows[slot], argument(reference)) for slot, reference in next_slots.items()]
+    code += [(_number("identity", False), target, source) for target, source in copies if target != source]
     if len(code) > INSTRUCTIONS:
         raise CapacityError(f"the program needs more than {INSTRUCTIONS} instructions")
     table = np.zeros((INSTRUCTIONS, CODE_WIDTH), np.int32)
@@ -298,7 +319,7 @@ def _allocate(
     return Encoding(
         code=table,
         length=len(code),
-        update=update_argument,
+        update=argument(update),
         initial_weights=rows.get("w0", -1),
         program=program,
         columns=tuple(columns.references),
@@ -314,27 +335,6 @@ def _homes(next_slots: dict[str, Reference], last_use: dict[Reference, int], nod
         if last_use.get(slot, -1) <= reference:
             homes[reference] = slot
     return homes
-
-
-def _end_moves(
-    update: Reference,
-    next_slots: dict[str, Reference],
-    rows: dict[Reference, int],
-    registers: _Registers,
-    argument: Callable[[Reference], int],
-) -> tuple[list[tuple[int, int]], int]:
-    """Return the copies that end a step, as if they all happened at once, and where the update then stands."""
-    pending = {rows[slot]: argument(reference) for slot, reference in next_slots.items()}
-    pending = {target: source for target, source in pending.items() if target != source}
-    update_argument = argument(update)
-    moves: list[tuple[int, int]] = []
-    kept: dict[int, int] = {}
-    for source in sorted({*pending.values(), update_argument}):
-        if source in pending:  # this row is overwritten by another copy
-            kept[source] = registers.take()
-            moves.append((kept[source], source))
-    moves += [(target, kept.get(source, source)) for target, source in pending.items()]
-    return moves, kept.get(update_argument, update_argument)
 
 
 def scalar_table(encoding: Encoding, learning_rates: NDArray[np.float32]) -> NDArray[np.float32]:

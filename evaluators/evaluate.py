@@ -5,18 +5,16 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from evolion.evaluators.compiled import compile_and_run
-from evolion.evaluators.encoding import CapacityError, encode, scalar_table
+from evolion.evaluators.encoding import CapacityError, UnsuppliedInputError, check_inputs, encode, scalar_table
 from evolion.evaluators.interpreter import interpret
 from evolion.evaluators.loop import Outcome
 from evolion.evaluators.types import Job
 from evolion.primitives.dataflow import remove_dead_code
-from evolion.primitives.program import Program
 from evolion.proxies.schedules import multipliers
 from evolion.proxies.score import Score, Status, score_of_run
 
@@ -34,13 +32,12 @@ def evaluate_job(job: Job) -> Score:
     among those at which every seed ended finite; without one the status is "diverged". A program that takes an input
     that no task supplies is "invalid".
     """
-    program = remove_dead_code(job.program)
     try:
-        encoding = encode(program)
+        encoding = encode(job.program)
     except CapacityError:
         return evaluate_compiled(job)
-    except ValueError as error:
-        return Score(Status.INVALID, None, (), 0, 0.0, message=str(error))
+    except UnsuppliedInputError as error:
+        return _invalid(error)
 
     def train(rates: NDArray[np.float32], seed: int) -> Outcome:
         table = scalar_table(encoding, rates)
@@ -51,10 +48,11 @@ def evaluate_job(job: Job) -> Score:
 
 def evaluate_compiled(job: Job) -> Score:
     """Return the same score as `evaluate_job` but for rounding, by compiling the program into the training loop."""
-    program = _compilable(job.program)
-    if "hess" in program.inputs:
-        message = "the program takes 'hess', which this evaluator does not supply"
-        return Score(Status.INVALID, None, (), 0, 0.0, message=message)
+    program = remove_dead_code(job.program)
+    try:
+        check_inputs(program)
+    except UnsuppliedInputError as error:
+        return _invalid(error)
 
     def train(rates: NDArray[np.float32], seed: int) -> Outcome:
         return compile_and_run(program, rates, job.task, steps=job.steps, seed=seed, split=job.split)
@@ -62,9 +60,8 @@ def evaluate_compiled(job: Job) -> Score:
     return _score(job, train)
 
 
-@lru_cache(maxsize=64)
-def _compilable(program: Program) -> Program:
-    return remove_dead_code(program)
+def _invalid(error: UnsuppliedInputError) -> Score:
+    return Score(Status.INVALID, None, (), 0, 0.0, message=str(error))
 
 
 def _score(job: Job, train: Train) -> Score:

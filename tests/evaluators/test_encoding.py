@@ -366,12 +366,19 @@ def values_alive(count: int) -> str:
     return "\n".join(["def train(g):", *made, *[f"    x0 = max(x0, x{i})" for i in range(1, count)], "    return x0"])
 
 
+def slots(count: int) -> str:
+    names = [f"m{i}" for i in range(count)]
+    body = [f"    {name} = {name} + {before}" for before, name in zip(["g", *names], names, strict=False)]
+    return "\n".join([f"def train(g, {', '.join(names)}):", *body, f"    return {names[-1]}, {', '.join(names)}"])
+
+
 @pytest.mark.parametrize(
     ("text", "fits", "what"),
     [
         (chain, INSTRUCTIONS, f"{INSTRUCTIONS} instructions"),
         (scalars, SCALARS, f"{SCALARS} scalars"),
         (values_alive, REGISTERS - 2, f"{REGISTERS} registers"),
+        (slots, REGISTERS - 2, f"{REGISTERS} registers"),
     ],
 )
 def test_capacity_is_used_to_the_last_and_then_refused(text: Callable[[int], str], fits: int, what: str) -> None:
