@@ -1,0 +1,242 @@
+"""What a job is worth: runs over rates and seeds, failures as data, equal scores for equal jobs."""
+
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from evolion.discovered.library import known
+from evolion.evaluators import evaluate
+from evolion.evaluators.evaluate import evaluate_compiled, evaluate_job
+from evolion.evaluators.loop import Outcome, StepInputs
+from evolion.evaluators.types import Job, Score, Status
+from evolion.primitives.parser import parse
+from evolion.primitives.program import Program
+from evolion.proxies.registry import get_task
+from evolion.proxies.schedules import multipliers
+
+TASK, STEPS = "digits-mlp", 30
+BOTH = pytest.mark.parametrize("path", [evaluate_job, evaluate_compiled], ids=["interpreted", "compiled"])
+Path = Callable[[Job], Score]
+
+
+def job(program: Program | str, **options: Any) -> Job:
+    options = {"steps": STEPS, "seeds": (0,), "learning_rates": (3e-3,)} | options
+    return Job(0, parse(program) if isinstance(program, str) else program, TASK, **options)
+
+
+def outcome(loss: float, *, steps: int = STEPS, tail: float | None = None, finite: bool = True) -> Outcome:
+    """A run whose training loss stands at `tail`; after `steps` it stopped."""
+    losses = np.full(STEPS, math.nan, np.float32)
+    losses[:steps] = loss if tail is None else tail
+    return Outcome(jnp.asarray(losses), jnp.int32(steps), jnp.float32(loss), jnp.bool_(finite))
+
+
+def scored(outcomes: dict[tuple[float, int], Outcome]) -> Score:
+    """The score of hand-made outcomes, by learning rate and seed."""
+    rates = tuple(dict.fromkeys(rate for rate, _ in outcomes))
+    seeds = tuple(dict.fromkeys(seed for _, seed in outcomes))
+    peaks = {np.float32(rate): rate for rate in rates}
+
+    def train(schedule: Any, seed: int) -> Outcome:
+        np.testing.assert_array_equal(schedule, schedule.max() * multipliers(STEPS))
+        return outcomes[peaks[schedule.max()], seed]
+
+    return evaluate._score(job(known()["sgd"], seeds=seeds, learning_rates=rates), train)
+
+
+def test_best_rate_has_the_lowest_mean_over_seeds() -> None:
+    """Neither the lowest single run nor a rate that loses a seed wins; every run is on record."""
+    score = scored(
+        {
+            (0.25, 0): outcome(1.0, tail=0.5),
+            (0.25, 1): outcome(2.0, tail=1.0),
+            (0.5, 0): outcome(0.25),
+            (0.5, 1): outcome(4.0),
+            (1.0, 0): outcome(0.125),
+            (1.0, 1): outcome(0.0, steps=3),
+        }
+    )
+    assert (score.status, score.loss, score.train_loss, score.learning_rate) == (Status.OK, 1.5, 0.75, 0.25)
+    assert score.steps == STEPS
+    assert set(score.curve) == {0.75}
+    assert [(run.learning_rate, run.seed) for run in score.runs] == [(r, s) for r in (0.25, 0.5, 1.0) for s in (0, 1)]
+    assert [run.status for run in score.runs] == [Status.OK] * 5 + [Status.DIVERGED]
+    assert (score.runs[-1].loss, score.runs[-1].steps) == (None, 3)
+
+
+def test_equal_rates_are_decided_by_their_order() -> None:
+    """A tie is decided the same way each time: the rate named first."""
+    assert scored({(0.5, 0): outcome(1.0), (0.25, 0): outcome(1.0)}).learning_rate == 0.5
+    assert scored({(0.25, 0): outcome(1.0), (0.5, 0): outcome(1.0)}).learning_rate == 0.25
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        outcome(math.nan),
+        outcome(math.inf),
+        outcome(1.0, finite=False),
+        outcome(1.0, steps=STEPS - 1),
+        outcome(100.0, tail=1.0),
+    ],
+    ids=["NaN at the end", "infinite at the end", "weights", "stopped", "exploded"],
+)
+def test_what_did_not_end_finite_never_ranks(bad: Outcome) -> None:
+    """NaN, infinity and explosion are a status; the other rate wins, and without one there is no loss at all."""
+    good = scored({(0.25, 0): bad, (0.5, 0): outcome(2.0)})
+    assert (good.status, good.loss, good.learning_rate) == (Status.OK, 2.0, 0.5)
+    lost = scored({(0.25, 0): bad, (0.25, 1): outcome(2.0)})
+    assert (lost.status, lost.loss, lost.train_loss, lost.learning_rate) == (Status.DIVERGED, None, None, None)
+    assert [run.status for run in lost.runs] == [Status.DIVERGED, Status.OK]
+
+
+def test_divergence_tells_how_far_training_came() -> None:
+    """The message and the steps are those of the run that went furthest."""
+    score = scored({(0.25, 0): outcome(1.0, steps=7), (0.5, 0): outcome(1.0, steps=4)})
+    assert score.steps == 7
+    assert f"step 7 of {STEPS}" in score.message
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("text", "steps"),
+    [
+        ("def train(g):\n    return g * 1e30\n", 2),
+        ("def train(g):\n    return sqrt(-1 - square(g))\n", 2),
+        ("def train(g, t, horizon):\n    return g / (1 - t / horizon) * 0.001\n", STEPS),
+    ],
+    ids=["too large", "NaN", "in the last step"],
+)
+def test_divergence_stops_early_and_is_a_status(path: Path, text: str, steps: int) -> None:
+    """A run ends at the first loss that is not finite; bad weights of the last step are noticed too."""
+    score = path(job(text))
+    assert (score.status, score.loss) == (Status.DIVERGED, None)
+    assert score.steps == score.runs[0].steps
+    assert score.steps <= steps
+    assert (score.steps == STEPS) == (steps == STEPS)
+    assert all(map(math.isfinite, score.curve))
+
+
+@BOTH
+def test_an_input_that_no_task_supplies_is_invalid(path: Path) -> None:
+    """The user is told why; nothing is trained."""
+    score = path(job("def train(g, hess):\n    return g / hess\n"))
+    assert (score.status, score.steps, score.runs) == (Status.INVALID, 0, ())
+    assert "'hess'" in score.message
+
+
+def test_only_the_missing_input_makes_a_program_invalid(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error inside the evaluator is not the program's fault: it is raised, never turned into a status."""
+
+    def broken(_: Program) -> None:
+        raise ValueError("a defect")
+
+    monkeypatch.setattr(evaluate, "encode", broken)
+    with pytest.raises(ValueError, match="a defect"):
+        evaluate_job(job(known()["sgd"]))
+
+
+@pytest.mark.parametrize("kind", ["instructions", "slots"])
+def test_a_program_too_large_to_interpret_is_compiled(kind: str) -> None:
+    """Capacity is no limit of what can be evaluated: such a program gets the score of the compiled path."""
+    if kind == "instructions":
+        text = "def train(g, lr):\n    x = g\n" + "    x = x + 0.01 * g\n" * 130 + "    return lr * x\n"
+    else:
+        names = [f"m{i}" for i in range(40)]
+        body = "".join(f"    {n} = interp({n}, {b}, 0.9)\n" for n, b in zip(names, ["g", *names], strict=False))
+        text = f"def train(g, lr, {', '.join(names)}):\n{body}    return lr * (g + m39), {', '.join(names)}\n"
+    score = evaluate_job(job(text))
+    assert score.status is Status.OK
+    assert score == evaluate_compiled(job(text))
+    assert score.loss is not None
+    assert score.loss < score.curve[0]
+
+
+@BOTH
+def test_an_update_of_zero_leaves_the_loss_of_the_start(path: Path) -> None:
+    """The final loss is that of the task on the whole split, at the weights of the seed."""
+    task = get_task(TASK)
+    for seed, split in ((0, "validation"), (1, "test")):
+        score = path(job("def train(g):\n    return 0 * g\n", seeds=(seed,), split=split))
+        start = float(task.loss(task.init(seed), task.data("test" if split == "test" else "validation")))
+        assert score.loss == pytest.approx(start, rel=1e-6)
+
+
+def test_rates_and_seeds_enter_the_training() -> None:
+    """A rate scales the updates, a seed gives other weights and batches; a program without lr ignores the rate."""
+    score = evaluate_job(job(known()["sgd"], seeds=(0, 1), learning_rates=(1e-4, 0.1)))
+    losses = [run.loss for run in score.runs]
+    assert len(set(losses)) == 4
+    assert score.learning_rate == 0.1
+    assert score.loss == pytest.approx(math.fsum(x for x in losses[2:] if x is not None) / 2)
+    rateless = evaluate_job(job("def train(g):\n    return 0.01 * g\n", learning_rates=(1e-4, 0.1)))
+    assert rateless.runs[0].loss == rateless.runs[1].loss
+    assert rateless.learning_rate == 1e-4
+
+
+@BOTH
+@pytest.mark.parametrize("name", ["loss", "noise"])
+def test_loss_and_noise_are_supplied(path: Path, name: str) -> None:
+    """Both change the training, and are the same for the same seed."""
+    text = f"def train(g, {name}):\n    return 0.01 * g * {name}\n"
+    one, again = path(job(text, seeds=(0, 1))), path(job(text, seeds=(0, 1)))
+    assert one == again
+    assert one.status is Status.OK
+    assert one.loss != path(job("def train(g):\n    return 0.01 * g\n", seeds=(0, 1))).loss
+
+
+def test_noise_is_drawn_anew_each_step_and_seed() -> None:
+    """Noise that repeats would be a fixed direction: draws of other steps and seeds are independent, each normal."""
+
+    def draw(seed: int, step: int) -> Any:
+        zeros = jnp.zeros(10_000)
+        return StepInputs(zeros, zeros, jnp.float32(0), zeros, jnp.int32(seed), jnp.int32(step)).noise()
+
+    draws = np.stack([draw(0, 0), draw(0, 1), draw(1, 0), draw(1, 1)])
+    np.testing.assert_array_equal(draws[3], draw(1, 1))
+    assert np.abs(np.cov(draws) - np.eye(4)).max() < 0.06
+    assert np.abs(draws.mean(axis=1)).max() < 0.05
+
+
+SCRIPT = """
+from evolion.evaluators.environment import prepare
+prepare()
+from evolion.discovered.library import known
+from evolion.evaluators.evaluate import evaluate_job
+from evolion.evaluators.types import Job
+from evolion.primitives.parser import parse
+noisy = parse("def train(g, noise, loss):\\n    return 0.01 * g * loss + 0.001 * noise\\n")
+for program in (known()["adamw_seed"], noisy):
+    score = evaluate_job(Job(0, program, "digits-mlp", 30, (0, 1), (1e-3, 1e-2)))
+    print(repr([(run.status, run.loss, run.train_loss) for run in score.runs]), repr(score.curve))
+"""
+
+
+def test_equal_jobs_have_equal_scores_in_any_process() -> None:
+    """Bit for bit: within a process, and in another one that has done nothing before."""
+    noisy = parse("def train(g, noise, loss):\n    return 0.01 * g * loss + 0.001 * noise\n")
+    printed = []
+    for program in (known()["adamw_seed"], noisy):
+        one = job(program, seeds=(0, 1), learning_rates=(1e-3, 1e-2))
+        score = evaluate_job(one)
+        assert score == evaluate_job(one)
+        runs = [(run.status, run.loss, run.train_loss) for run in score.runs]
+        printed.append(f"{runs!r} {score.curve!r}")
+    done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == printed
+
+
+def test_the_split_decides_where_the_loss_is_taken() -> None:
+    """The same training, scored elsewhere: the test split enters the loss alone."""
+    one, other = (evaluate_job(job(known()["adamw_seed"], split=split)) for split in ("validation", "test"))
+    assert one.curve == other.curve
+    assert one.train_loss == other.train_loss
+    assert one.loss != other.loss
