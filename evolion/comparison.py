@@ -14,34 +14,36 @@ __all__ = ["Interval", "Row", "Table", "interval", "paired_difference", "render"
 
 CONFIDENCE = 0.95
 
+NAME_WIDTH = 32
+"""Names of programs are cut to this length in the text of a table."""
+
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A mean with its two-sided 95 % Student interval; the bounds are NaN for fewer than two values."""
+    """A mean with its two-sided 95 % Student interval. All three are finite."""
 
     mean: float
     low: float
     high: float
 
     def __str__(self) -> str:
-        """Print mean and half-width."""
+        """Print mean and half-width, with as many decimals as the first two digits of the half-width need."""
         half = (self.high - self.low) / 2
-        return f"{self.mean:.4f} ± {half:.4f}" if math.isfinite(half) else f"{self.mean:.4f}"
+        decimals = min(max(4, 1 - math.floor(math.log10(half))), 12) if half > 0 else 4
+        return f"{self.mean:.{decimals}f} ± {half:.{decimals}f}"
 
 
 def interval(values: Sequence[float]) -> Interval:
     """Return the mean of values and its interval, assuming normal errors.
 
     Raises:
-        ValueError: If there is no value, or one is not finite.
+        ValueError: If there are fewer than two values, or one is not finite.
 
     """
     array = np.asarray(values, np.float64)
-    if not array.size or not np.isfinite(array).all():
-        raise ValueError("an interval needs finite values, at least one")
+    if array.size < 2 or not np.isfinite(array).all():
+        raise ValueError(f"an interval needs finite values, at least two, got {array.tolist()}")
     mean = float(array.mean())
-    if array.size < 2:
-        return Interval(mean, math.nan, math.nan)
     error = float(array.std(ddof=1)) / math.sqrt(array.size)
     half = float(stats.t.ppf((1 + CONFIDENCE) / 2, array.size - 1)) * error
     return Interval(mean, mean - half, mean + half)
@@ -136,7 +138,7 @@ def render(table: Table) -> str:
         header = ("program", "test loss", "training loss", "peak lr", "weight decay")
         cells = [header] + [
             (
-                row.program,
+                _short(row.program),
                 str(row.loss) if row.loss else f"diverged ({row.diverged} of {row.seeds})",
                 str(row.train_loss) if row.train_loss else "",
                 f"{row.learning_rate:.3g}" + ("*" if row.at_edge else ""),
@@ -146,22 +148,23 @@ def render(table: Table) -> str:
         ]
         widths = [max(len(line[column]) for line in cells) for column in range(len(header))]
         lines += ["  " + "  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in cells]
-        for row in rows:
-            if row.verdict:
-                lines.append(f"  {table.winner} against {row.program}: {_sentence(row)}")
+        lines += [f"  {table.winner} against {_short(row.program)}, {said}" for row in rows for said in _said(row)]
         lines.append("")
     if any(row.at_edge for row in table.rows):
         lines.append("* the best trial lies at the edge of the tuning box: more tuning may improve this program")
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _sentence(row: Row) -> str:
-    def part(name: str, difference: Interval | None, said: str) -> str:
-        return f"{said} in {name} ({difference})" if difference else said
+def _short(name: str) -> str:
+    return name if len(name) <= NAME_WIDTH else f"{name[: NAME_WIDTH - 1]}…"
 
-    return "; ".join(
-        [
-            part("test loss", row.difference, row.verdict),
-            part("training loss", row.train_difference, row.train_verdict),
-        ]
-    )
+
+def _said(row: Row) -> list[str]:
+    if not row.verdict:
+        return []
+    if row.difference is None or row.train_difference is None:
+        return [row.verdict]
+    return [
+        f"test loss: {row.verdict} ({row.difference})",
+        f"training loss: {row.train_verdict} ({row.train_difference})",
+    ]

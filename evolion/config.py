@@ -115,7 +115,8 @@ class StageConfig:
         learning_rates: Peak rates of which the best counts; without them the task's own grid.
         metric: Validation loss at the end, or mean training loss over the last 5 % of the steps.
         hurdle: Share of the candidates that come into this stage, by their fitness in the stage before; the first
-            stage has none.
+            stage has none. Fitness is the geometric mean over the stages reached of the metric above the task's known
+            floor; a candidate that reached more stages is better.
 
     """
 
@@ -201,7 +202,7 @@ class RunConfig:
     timeout: Rate = 120.0
     search: SearchConfig = SearchConfig()
     stages: Annotated[tuple[StageConfig, ...], Field(min_length=1)] = (
-        StageConfig("digits-mlp", metric="train_loss"),
+        StageConfig("digits-mlp"),
         StageConfig("zipf-lm", hurdle=0.2),
     )
     retest: RetestConfig = RetestConfig()

@@ -7,6 +7,7 @@ run from its stored scores gives the same run.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -15,10 +16,11 @@ from typing import Any
 
 import numpy as np
 
-from evolion.config import RunConfig, StageConfig
+from evolion.config import RetestTask, RunConfig, StageConfig
 from evolion.ledger import Ledger, Request
 from evolion.primitives.keys import ProbeStatus, probe, structural_key
 from evolion.primitives.program import Program
+from evolion.proxies.registry import get_task
 from evolion.proxies.score import Score, Status
 from evolion.records import CandidateRecord, Outcome, ScoreKey
 from evolion.search.mutation import MutationConfig
@@ -26,7 +28,7 @@ from evolion.search.registry import SearchSettings, make_search
 from evolion.search.types import Candidate, Fitness, Search
 from evolion.view import Observer, Phase, Progress
 
-__all__ = ["Finalist", "run_search"]
+__all__ = ["Finalist", "excess", "run_search"]
 
 HURDLE_WINDOW = 200
 """The hurdle of a stage is a quantile over this many of the last candidates that finished the stage before."""
@@ -46,13 +48,17 @@ class Finalist:
 
 @dataclass(slots=True)
 class _Trial:
-    """A candidate on its way through the stages."""
+    """A candidate on its way through the stages.
+
+    `logs` are the logarithms of its excess losses by stage, `values` the geometric means of them up to each stage.
+    """
 
     candidate: Candidate
     behaviour: str
     hurdles: tuple[float, ...]
     stage: int = 0
     key: ScoreKey | None = None
+    logs: list[float] = field(default_factory=list)
     values: list[float] = field(default_factory=list)
     outcome: Outcome | None = None
 
@@ -160,15 +166,30 @@ def _advance(trial: _Trial, config: RunConfig, ledger: Ledger) -> None:
 
 def _judge(trial: _Trial, stage: StageConfig, score: Score, stages: int) -> Outcome | None:
     number = trial.candidate.number
-    value = score.loss if stage.metric == "loss" else score.train_loss
-    if score.status is not Status.OK or value is None:
+    if score.status is not Status.OK:
         return Outcome(number, score.status.value, None, trial.stage, reused=False)
+    trial.logs.append(math.log(excess(score, stage)))
+    value = math.exp(math.fsum(trial.logs) / len(trial.logs))
     trial.values.append(value)
     if trial.stage + 1 < stages and value <= trial.hurdles[trial.stage + 1]:
         trial.stage += 1
         return None
-    # A candidate that got further is better, whatever the losses: they are of other tasks.
+    # A candidate that got further is better, whatever the values: they are means over other tasks.
     return Outcome(number, score.status.value, (-float(trial.stage), value), trial.stage, reused=False)
+
+
+def excess(score: Score, stage: StageConfig | RetestTask) -> float:
+    """Return the metric of a score above the least value that its task allows, where that is known; infinity unless ok.
+
+    Ratios of it compare tasks whose losses have different scales (the fitness of a candidate is its geometric mean over
+    stages). The floor is one of expected loss, so a finite split can fall below it: never less than 1e-9.
+    """
+    if score.status is not Status.OK:
+        return inf
+    floor = (get_task(stage.task).floor or 0.0) if stage.metric == "loss" else 0.0
+    value = score.loss if stage.metric == "loss" else score.train_loss
+    assert value is not None
+    return max(value - floor, 1e-9)
 
 
 def _tell(algorithm: Search[Any], state: Any, trial: _Trial, tally: _Tally, ledger: Ledger) -> Any:

@@ -13,7 +13,7 @@ from typing import Any
 
 from evolion.comparison import Interval, Row, Table, interval, paired_difference, verdict
 from evolion.config import RetestTask, RunConfig, program_of
-from evolion.funnel import Finalist
+from evolion.funnel import Finalist, excess
 from evolion.ledger import Ledger, Request
 from evolion.primitives.keys import behavioural_key
 from evolion.primitives.program import Program
@@ -22,7 +22,7 @@ from evolion.proxies.score import Score, Status
 from evolion.records import Outcome
 from evolion.search.ablation import removals
 from evolion.store import RunStore
-from evolion.tuning import DECAY, Tuned, metric_of, tune
+from evolion.tuning import DECAY, Tuned, best_trial, metric_of, trials
 from evolion.view import Observer, Phase, Progress
 
 __all__ = ["Removal", "Retested", "finalists_of", "retest"]
@@ -217,19 +217,25 @@ def _compare(bench: _Bench, contenders: Sequence[_Contender]) -> Iterator[Row]:
 
 
 def _tune(bench: _Bench, programs: Sequence[Program]) -> list[list[Tuned]]:
-    config = bench.config
-    return [
-        tune(
-            programs,
+    """Return for each task each program at its best trial: validation split, one seed, the same number of trials."""
+    tasks, count = bench.config.retest.tasks, bench.config.retest.trials
+    points = [[trials(program, task.task, _steps(task), count) for program in programs] for task in tasks]
+    requests = [
+        Request.of(
+            trial.program,
             task.task,
             steps=_steps(task),
-            count=config.retest.trials,
-            seed=bench.seeds(_TUNING_SEED, 1)[0],
-            metric=task.metric,
-            ledger=bench.ledger,
-            progress=bench.report(Phase.TUNING),
+            seeds=bench.seeds(_TUNING_SEED, 1),
+            learning_rates=(trial.learning_rate,),
         )
-        for task in config.retest.tasks
+        for task, rows in zip(tasks, points, strict=True)
+        for row in rows
+        for trial in row
+    ]
+    scores = iter(bench.ledger.scores(requests, bench.report(Phase.TUNING)))
+    return [
+        [best_trial(row, [metric_of(next(scores), task.metric) for _ in row]) for row in rows]
+        for task, rows in zip(tasks, points, strict=True)
     ]
 
 
@@ -260,10 +266,8 @@ def _select(bench: _Bench, programs: Sequence[Program], settings: Sequence[Seque
 
 
 def _mean_excess(task: RetestTask, scores: Sequence[Score]) -> float:
-    """Return the mean metric above the known floor of the task; infinity if a seed diverged."""
-    floor = (get_task(task.task).floor or 0.0) if task.metric == "loss" else 0.0
-    values = [metric_of(score, task.metric) - floor for score in scores]
-    return max(sum(values) / len(values), 1e-12)
+    """Return the mean of the metric above the known floor of the task; infinity if a seed diverged."""
+    return sum(excess(score, task) for score in scores) / len(scores)
 
 
 def _ablate(bench: _Bench, found: Program, settings: Sequence[_Setting]) -> tuple[Program, tuple[Removal, ...]]:

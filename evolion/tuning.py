@@ -8,7 +8,7 @@ the program's own update, and the total shrinkage of the weights by decoupled we
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -17,14 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import qmc
 
-from evolion.ledger import Ledger, Request
 from evolion.primitives.numpy_interpreter import trajectory
 from evolion.primitives.program import Program
 from evolion.proxies.registry import get_task
 from evolion.proxies.schedules import multipliers
 from evolion.proxies.score import Score, Status
 
-__all__ = ["DECAY", "Trial", "Tuned", "best_trial", "metric_of", "trials", "tune"]
+__all__ = ["DECAY", "Trial", "Tuned", "best_trial", "metric_of", "trials"]
 
 DECAY = "weight_decay"
 """The hyperparameter that is tuned beside the learning rate, where a program has it."""
@@ -139,28 +138,6 @@ def metric_of(score: Score, metric: str) -> float:
         return math.inf
     value = score.train_loss if metric == "train_loss" else score.loss
     return math.inf if value is None else value
-
-
-def tune(
-    programs: Sequence[Program],
-    task: str,
-    *,
-    steps: int,
-    count: int,
-    seed: int,
-    metric: str,
-    ledger: Ledger,
-    progress: Callable[[int, int], None],
-) -> list[Tuned]:
-    """Tune each program on the validation split of a task with `count` full-length trials on one seed."""
-    points = [trials(program, task, steps, count) for program in programs]
-    requests = [
-        Request.of(trial.program, task, steps=steps, seeds=(seed,), learning_rates=(trial.learning_rate,))
-        for row in points
-        for trial in row
-    ]
-    values = [metric_of(score, metric) for score in ledger.scores(requests, progress)]
-    return [best_trial(row, values[i * count : (i + 1) * count]) for i, row in enumerate(points)]
 
 
 def best_trial(row: Sequence[Trial], values: Sequence[float]) -> Tuned:
