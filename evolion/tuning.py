@@ -106,8 +106,8 @@ def update_size(program: Program, task: str) -> float:
         learning_rate=1.0,
         inputs={name: values for name, values in given.items() if name in program.inputs},
     )
-    moved = np.concatenate([np.ravel(before - after) for before, after in zip(path[-2], path[-1], strict=True)])
     with np.errstate(all="ignore"):
+        moved = np.concatenate([np.ravel(before - after) for before, after in zip(path[-2], path[-1], strict=True)])
         size = float(np.sqrt(np.mean(np.square(moved))))
     return float(f"{size:.1e}") if math.isfinite(size) and size > 0.0 else 1.0
 

@@ -377,6 +377,6 @@ LION: tuple[str, ...] = (
 )
 """The functions of the Lion paper's space that have a meaning on floating-point numbers.
 
-Left out are the two that have none: bitwise `invert`, which the published class lists and cannot run, and integer
-remainder. `identity`, the plain assignment of the text form, is no function of the paper.
+Left out are the two of the published class that have none: bitwise `invert` and logical `not`. `identity`, the plain
+assignment of the text form, is no function of the paper.
 """
