@@ -1,0 +1,157 @@
+"""Budget-matched tuning: the same points of a box that does not hang on how an optimizer scales its update."""
+
+import math
+
+import numpy as np
+import pytest
+
+from evolion.discovered.library import known
+from evolion.primitives.parser import parse
+from evolion.primitives.program import Program
+from evolion.proxies.schedules import multipliers
+from evolion.proxies.score import Score, Status
+from evolion.tuning import (
+    RATE_CENTRE,
+    RATE_DECADES,
+    SHRINKAGE,
+    Trial,
+    best_trial,
+    metric_of,
+    trials,
+    update_size,
+)
+
+TASK, STEPS, COUNT = "digits-mlp", 500, 16
+
+
+def decay_of(program: Program) -> float | None:
+    return next((h.value for h in program.hyperparameters if h.name == "weight_decay"), None)
+
+
+def unit_points(program: Program, count: int = COUNT) -> list[tuple[float, float | None]]:
+    """Where the trials of a program lie in its box, from 0 to 1 in both coordinates."""
+    low, high = map(math.log10, SHRINKAGE)
+    total, size = float(multipliers(STEPS).sum()), update_size(program, TASK)
+    points = []
+    for trial in trials(program, TASK, STEPS, count):
+        decay = decay_of(trial.program)
+        x = math.log10(trial.learning_rate * size / RATE_CENTRE) / RATE_DECADES + 0.5
+        shrinkage = None if decay is None else math.log10(trial.learning_rate * decay * total)
+        points.append((x, None if shrinkage is None else (shrinkage - low) / (high - low)))
+    return points
+
+
+def test_every_program_gets_the_same_points() -> None:
+    """No program is tuned at better places than another: only the scale of the box is its own."""
+    expected = unit_points(known()["adamw"])
+    for name, program in known().items():
+        points = unit_points(program)
+        assert len(points) == COUNT
+        assert [x for x, _ in points] == pytest.approx([x for x, _ in expected], abs=2e-3), name
+        if decay_of(program) is not None:
+            assert [y for _, y in points] == pytest.approx([y for _, y in expected], abs=2e-3), name
+
+
+@pytest.mark.parametrize("count", [16, 32])
+def test_points_cover_the_box(count: int) -> None:
+    """Each quarter of either range gets a quarter of the trials, and none lies outside."""
+    for values in zip(*unit_points(known()["adamw"], count), strict=True):
+        numbers = [value for value in values if value is not None]
+        assert np.histogram(numbers, bins=4, range=(0.0, 1.0))[0].tolist() == [count // 4] * 4
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5, 16, 17])
+def test_any_number_of_trials(count: int) -> None:
+    """As many trials as asked for, all different, the first ones the same for any larger number of the same octave."""
+    row = trials(known()["adamw"], TASK, STEPS, count)
+    assert len({(trial.learning_rate, decay_of(trial.program)) for trial in row}) == count
+    assert row == trials(known()["adamw"], TASK, STEPS, count)
+
+
+def scaled(factor: float) -> Program:
+    return parse(
+        f"def train(g, m, lr, *, b1=0.9):\n    m = interp(g, m, b1)\n    return lr * sign(m) * {factor!r}, m\n"
+    )
+
+
+@pytest.mark.parametrize("factor", [1000.0, 1e-6, 7.3])
+def test_the_box_follows_the_size_of_the_update(factor: float) -> None:
+    """A program with all updates times a factor is tuned at rates divided by it: it trains the same."""
+    one, other = (trials(scaled(f), TASK, STEPS, COUNT) for f in (1.0, factor))
+    for ours, theirs in zip(one, other, strict=True):
+        assert ours.learning_rate == pytest.approx(theirs.learning_rate * factor, rel=0.06)
+
+
+def test_size_of_known_updates() -> None:
+    """A sign has the size 1; AdamW is near it after ten steps, and plain gradients are far smaller."""
+    assert update_size(known()["signsgd"], TASK) == pytest.approx(1.0, rel=0.1)
+    assert 0.1 < update_size(known()["adamw"], TASK) < 2.0
+    assert update_size(known()["sgd"], TASK) < 0.1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "def train(g):\n    return 0 * g\n",
+        "def train(g):\n    return g / 0\n",
+        "def train(w, g):\n    return -exp(exp(exp(w * w + 3)))\n",
+        "def train(w, g):\n    return w * -1e200\n",
+    ],
+    ids=["zero", "infinite", "exploding", "overflowing"],
+)
+def test_an_update_without_a_size_has_a_box_too(text: str) -> None:
+    """A finalist that does nothing, or too much, is tuned and compared like any other, and breaks nothing."""
+    assert update_size(parse(text), TASK) == 1.0
+    assert len(trials(parse(text), TASK, STEPS, 4)) == 4
+
+
+def test_every_input_is_supplied_to_the_dry_run() -> None:
+    """A finalist may use whatever a task supplies."""
+    text = "def train(w, g, w0, noise, lr, t, horizon, loss):\n    return lr * g * loss + noise * (w - w0) * t / horizon\n"
+    assert update_size(parse(text), TASK) > 0
+
+
+def test_only_what_a_program_has_is_tuned() -> None:
+    """Without a weight decay the program stays as it is; with one, nothing else of it changes."""
+    for trial in trials(known()["adam"], TASK, STEPS, 4):
+        assert trial.program == known()["adam"]
+    for trial in trials(known()["lion"], TASK, STEPS, 4):
+        assert trial.program.with_hyperparameters(weight_decay=0.001) == known()["lion"]
+
+
+def row(count: int = 8, program: str = "adamw") -> list[Trial]:
+    return trials(known()[program], TASK, STEPS, count)
+
+
+def test_best_trial_is_the_lowest_and_the_first_of_equals() -> None:
+    """Infinities count as diverged and never win against a number."""
+    points = row()
+    tuned = best_trial(points, [math.inf, 3.0, 2.0, math.inf, 2.0, 5.0, math.inf, 9.0])
+    assert (tuned.program, tuned.learning_rate, tuned.value) == (points[2].program, points[2].learning_rate, 2.0)
+    assert (tuned.trials, tuned.diverged) == (8, 3)
+
+
+def test_best_trial_where_all_diverged() -> None:
+    """The comparison then shows a divergence; here the first trial stands, with an infinite value."""
+    tuned = best_trial(row(), [math.inf] * 8)
+    assert (tuned.program, tuned.value, tuned.diverged) == (row()[0].program, math.inf, 8)
+
+
+@pytest.mark.parametrize("program", ["adamw", "adam"])
+def test_edge_is_a_tenth_from_a_face(program: str) -> None:
+    """A best trial near the rim is said to be: in the rate always, in the decay only where there is one."""
+    points = unit_points(known()["adamw"])
+    for index, (x, y) in enumerate(points):
+        assert y is not None
+        values = [1.0] * COUNT
+        values[index] = 0.0
+        near = [abs(c - 0.5) > 0.4 for c in ((x, y) if program == "adamw" else (x,))]
+        assert best_trial(row(COUNT, program), values).at_edge == any(near)
+
+
+def test_metric_of_a_score() -> None:
+    """The metric is one of two losses; whatever did not end ok is infinitely bad."""
+    good = Score(Status.OK, 0.5, (), 1, 0.0, train_loss=0.25)
+    assert (metric_of(good, "loss"), metric_of(good, "train_loss")) == (0.5, 0.25)
+    for status in set(Status) - {Status.OK}:
+        assert metric_of(Score(status, None, (), 1, 0.0), "loss") == math.inf
