@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 from evolion.evaluators.types import Evaluator, Job
@@ -14,8 +14,7 @@ from evolion.proxies.score import Score
 from evolion.records import ScoreKey
 from evolion.store import RunStore
 
-__all__ = ["Ledger", "Request", "alone"]
-
+__all__ = ["Ledger", "Request"]
 
 _REMEMBERED = 4096
 """So many scores are kept in memory; the store has them all."""
@@ -150,8 +149,3 @@ class Ledger:
             if done == len(keys):
                 return [score for score in found if score is not None]
             self.wait()
-
-
-def alone(request: Request) -> list[Request]:
-    """Split a request into one for each seed, so that several workers can share it."""
-    return [replace(request, seeds=(seed,)) for seed in request.seeds]
