@@ -90,7 +90,10 @@ def ablation_lines(removals: tuple[dict[str, Any], ...]) -> list[str]:
         return []
     lines = ["What each statement is worth (change of the metric without it ± standard error):"]
     for removal in removals:
-        effects = ", ".join(f"{task} {mean:+.4f} ± {error:.4f}" for task, (mean, error) in removal["effects"].items())
+        effects = ", ".join(
+            f"{task} {effect[0]:+.4f} ± {effect[1]:.4f}" if effect else f"{task} a run diverged"
+            for task, effect in removal["effects"].items()
+        )
         said = "removed" if removal["removed"] else "kept"
         lines.append(f"  {said:8} {removal['statement']:40} {effects or 'the program does the same'}")
     return lines

@@ -47,13 +47,13 @@ class Removal:
     Attributes:
         statement: The statement.
         effects: For each task the mean change of the metric over seeds (positive: worse without it) and its standard
-            error; empty if the program does the same without the statement.
+            error, None where a run diverged; empty if the program does the same without the statement.
         removed: Whether it was left out for good.
 
     """
 
     statement: str
-    effects: dict[str, tuple[float, float]]
+    effects: dict[str, tuple[float, float] | None]
     removed: bool
 
 
@@ -183,7 +183,7 @@ def retest(config: RunConfig, finalists: Sequence[Finalist], ledger: Ledger, obs
         [_setting(task, by_task[i]) for task, by_task in zip(config.retest.tasks, tuned, strict=True)]
         for i in range(len(programs))
     ]
-    best = _select(bench, programs, settings, len(finalists))
+    best = _select(bench, programs[: len(finalists)], settings[: len(finalists)])
     found = finalists[best].program
     winner = _Contender(WINNER, found, settings[best], [by_task[best] for by_task in tuned])
     winner, removed = _ablated(bench, winner) if config.ablation.enabled else (winner, ())
@@ -248,21 +248,14 @@ def _setting(task: RetestTask, tuned: Tuned) -> _Setting:
     return _Setting(task, _steps(task), tuned.learning_rate, decay)
 
 
-def _select(bench: _Bench, programs: Sequence[Program], settings: Sequence[Sequence[_Setting]], candidates: int) -> int:
-    """Return the finalist of the lowest mean over tasks of the log ratio of its excess loss to the first baseline's."""
+def _select(bench: _Bench, finalists: Sequence[Program], settings: Sequence[Sequence[_Setting]]) -> int:
+    """Return which finalist has the lowest geometric mean over tasks of its excess loss, on validation splits."""
     seeds = bench.seeds(_SELECTION_SEEDS, bench.config.ablation.seeds)
-    count = min(candidates + 1, len(programs))
-    pairs = [(programs[i], setting) for i in range(count) for setting in settings[i]]
+    pairs = [(program, setting) for program, own in zip(finalists, settings, strict=True) for setting in own]
     scores = iter(bench.run(pairs, seeds, "validation", Phase.RETEST))
     tasks = bench.config.retest.tasks
-    means = [[_mean_excess(task, next(scores)) for task in tasks] for _ in range(count)]
-    reference = means[candidates] if count > candidates else [1.0] * len(tasks)
-
-    def ratio(index: int) -> float:
-        pairs = zip(means[index], reference, strict=True)
-        return sum(math.log(ours) - (math.log(theirs) if math.isfinite(theirs) else 0.0) for ours, theirs in pairs)
-
-    return min(range(candidates), key=ratio)
+    logs = [math.fsum(math.log(_mean_excess(task, next(scores))) for task in tasks) for _ in finalists]
+    return logs.index(min(logs))
 
 
 def _mean_excess(task: RetestTask, scores: Sequence[Score]) -> float:
@@ -287,7 +280,7 @@ def _ablate(bench: _Bench, found: Program, settings: Sequence[_Setting]) -> tupl
 
 
 def _total(removal: Removal) -> float:
-    return sum(mean / max(error, 1e-12) for mean, error in removal.effects.values())
+    return sum(mean / max(error, 1e-12) for mean, error in (e or (math.inf, 0.0) for e in removal.effects.values()))
 
 
 def _removals(bench: _Bench, program: Program, settings: Sequence[_Setting]) -> Iterator[tuple[Removal, Program]]:
@@ -318,17 +311,17 @@ def _judged(
     settings: Sequence[_Setting],
     tolerance: float,
 ) -> Removal:
-    effects = {}
+    effects: dict[str, tuple[float, float] | None] = {}
     for setting, ours, theirs in zip(settings, without, with_it, strict=True):
         metric = setting.task.metric
         gaps = [metric_of(a, metric) - metric_of(b, metric) for a, b in zip(ours, theirs, strict=True)]
         if not all(map(math.isfinite, gaps)):
-            effects[setting.task.task] = (math.inf, 0.0)
+            effects[setting.task.task] = None
             continue
         mean = sum(gaps) / len(gaps)
         variance = sum((gap - mean) ** 2 for gap in gaps) / (len(gaps) - 1)
         effects[setting.task.task] = (mean, math.sqrt(variance / len(gaps)))
-    removed = all(mean <= tolerance * error for mean, error in effects.values())
+    removed = all(effect is not None and effect[0] <= tolerance * effect[1] for effect in effects.values())
     return Removal(statement, effects, removed)
 
 
