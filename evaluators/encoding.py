@@ -284,11 +284,7 @@ def _allocate(
     loaded = [name for name in ("w0", *RUNTIME_INPUTS) if name in program.inputs]
     for name in (*next_slots, *loaded):
         rows[name] = len(rows)
-    end = len(program.statements)
-    last_use: dict[Reference, int] = {}
-    for index, node in nodes.items():
-        last_use |= dict.fromkeys([r for r in node.arguments if not isinstance(r, float)], index)
-    last_use |= dict.fromkeys([r for r in (update, *next_slots.values()) if not isinstance(r, float)], end)
+    last_use = _last_uses(nodes, (update, *next_slots.values()), len(program.statements))
     registers = _Registers(len(rows), last_use, rows=rows)
 
     def argument(reference: Reference) -> int:
@@ -324,6 +320,13 @@ def _allocate(
         program=program,
         columns=tuple(columns.references),
     )
+
+
+def _last_uses(nodes: dict[int, _Node], at_end: tuple[Reference, ...], end: int) -> dict[Reference, int]:
+    last_use: dict[Reference, int] = {}
+    for index, node in nodes.items():
+        last_use |= dict.fromkeys([r for r in node.arguments if not isinstance(r, float)], index)
+    return last_use | dict.fromkeys([r for r in at_end if not isinstance(r, float)], end)
 
 
 def _homes(next_slots: dict[str, Reference], last_use: dict[Reference, int], nodes: dict[int, _Node]) -> dict[int, str]:

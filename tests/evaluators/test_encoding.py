@@ -338,11 +338,7 @@ def test_encoding_is_deterministic_and_within_bounds() -> None:
     for program in everything()[:500]:
         first, second = encode(program), encode(parse(str(program)))
         np.testing.assert_array_equal(first.code, second.code)
-        assert (first.length, first.update, first.columns.__repr__()) == (
-            second.length,
-            second.update,
-            second.columns.__repr__(),
-        )
+        assert (first.length, first.update, repr(first.columns)) == (second.length, second.update, repr(second.columns))
         assert first.code.shape == (INSTRUCTIONS, CODE_WIDTH)
         assert first.code.dtype == np.int32
         assert not first.code[first.length :].any()
