@@ -64,9 +64,7 @@ def _token(reference: Reference, tokens: dict[Reference, bytes]) -> bytes:
     return _constant(reference) if isinstance(reference, float) else tokens[reference]
 
 
-def _tokens(
-    program: Program, flow: DataFlow, order: list[int], entry: dict[str, bytes]
-) -> dict[Reference, bytes]:
+def _tokens(program: Program, flow: DataFlow, order: list[int], entry: dict[str, bytes]) -> dict[Reference, bytes]:
     tokens: dict[Reference, bytes] = dict(entry.items())
     for index in order:
         op = program.statements[index].op
@@ -140,16 +138,22 @@ class Probe:
 
 
 UPDATE_BOUND = 1e12
-"""An update beyond this, for gradients of at most about 8 and a learning rate near 0.01, ends any training."""
+"""An update beyond this, for inputs of the size that they have in training, ends any training."""
 
 _STEPS = 6
 _LAYOUT = Layout(((12, 10), (9,), (3, 5, 5), (52,)))
 _SCALE_BITS = 20
+_RATES = (0.0021, 0.87, 0.013, 0.0009, 0.11, 0.34)
+_TIMES, _HORIZON = (1, 2, 3, 5, 60, 700), 1000
 
 
 @cache
 def _probe_inputs() -> tuple[dict[str, Value], ...]:
     """Make the fixed numbers from SHAKE-256, which no library version or platform can change.
+
+    They must reach at least as far as those of training do: what a bound such as `clip(lr * g, 1)` or `max(w, -1.1)`
+    never touches here would share the key, and so the score, of the program without it. Learning rates go from 1e-3 to
+    just below 1, weights over seven binary orders of magnitude up to 8, the step to 700.
 
     Gradients span 24 binary orders of magnitude with a persistent part in each coordinate, so that epsilons, decay
     rates and sign flips all show; one in eight coordinates has gradient zero throughout, as unused weights do, and one
@@ -164,26 +168,26 @@ def _probe_inputs() -> tuple[dict[str, Value], ...]:
     coordinate = np.arange(entries)
     drift = np.ldexp(signed[-1], -np.floor(24.0 * table[-2]).astype(int) + 2)
     rare = coordinate % 8
-    w0 = signed[-3]
+    w0 = np.ldexp(signed[-3], np.floor(7.0 * table[-4]).astype(int) - 3)
     w = w0
     steps = []
-    for step in range(_STEPS):
+    for step, (lr, t) in enumerate(zip(_RATES, _TIMES, strict=True)):
         spread = np.ldexp(1.0, np.floor(6.0 * table[3 * step]).astype(int) - 3)
         g = drift * (0.25 + signed[3 * step + 1] * spread)
         g = np.where((rare == 0) | ((rare == 1) & (step % 2 == 0)), 0.0, g)
-        lr = 0.01 * (step + 1.25) / _STEPS
-        w = w - lr * signed[3 * step + 2]
+        drawn = signed[3 * step + 2]
+        w = w - 0.0625 * drawn
         steps.append(
             {
                 "w": w,
                 "g": g,
                 "w0": w0,
                 "hess": np.abs(np.roll(g, 1)) + 0.0625 * np.roll(g, 2),
-                "noise": 1.7320508075688772 * signed[3 * step + 2],
+                "noise": 4.0 * drawn * drawn * drawn,
                 "lr": np.float64(lr),
-                "t": np.float64(step + 1.0),
-                "horizon": np.float64(_STEPS),
-                "loss": np.float64(2.3 / (step + 1.5)),
+                "t": np.float64(t),
+                "horizon": np.float64(_HORIZON),
+                "loss": np.float64(5.3 / 3.0**step),
             }
         )
     return tuple(steps)
