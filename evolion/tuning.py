@@ -23,10 +23,10 @@ from evolion.proxies.registry import get_task
 from evolion.proxies.schedules import multipliers
 from evolion.proxies.score import Score, Status
 
-__all__ = ["DECAY", "Trial", "Tuned", "best_trial", "metric_of", "trials"]
+__all__ = ["DECAY", "Trial", "Tuned", "best_trial", "decays_weights", "metric_of", "trials"]
 
 DECAY = "weight_decay"
-"""The hyperparameter that is tuned beside the learning rate, where a program has it."""
+"""The hyperparameter that is tuned beside the learning rate, where it decays the weights (see `decays_weights`)."""
 
 RATE_CENTRE = 0.02
 """The peak learning rate times the root mean square of the program's update at rate 1: the middle of the box."""
@@ -93,23 +93,46 @@ def update_size(program: Program, task: str) -> float:
 
     Rounded to two digits, so that it does not hang on the last bits of a gradient; 1.0 where it is zero or not finite.
     """
+    with np.errstate(all="ignore"):
+        size = float(np.sqrt(np.mean(np.square(_dry_update(program, task, _DRY_STEPS)))))
+    return float(f"{size:.1e}") if math.isfinite(size) and size > 0.0 else 1.0
+
+
+def _dry_update(program: Program, task: str, step: int) -> NDArray[np.float64]:
+    """Return the update of a step, counted from 1, at learning rate 1 on gradients at the start; one flat vector."""
     weights, gradients = _dry_gradients(task)
     given: dict[str, Sequence[Any]] = {
-        "loss": [1.0] * _DRY_STEPS,
-        "horizon": [float(_DRY_STEPS)] * _DRY_STEPS,
+        "loss": [1.0] * step,
+        "horizon": [float(_DRY_STEPS)] * step,
         "noise": gradients,
+        "hess": [[np.square(leaf) for leaf in gradient] for gradient in gradients],
     }
     path = trajectory(
         program,
         weights,
-        gradients,
+        gradients[:step],
         learning_rate=1.0,
         inputs={name: values for name, values in given.items() if name in program.inputs},
     )
     with np.errstate(all="ignore"):
-        moved = np.concatenate([np.ravel(before - after) for before, after in zip(path[-2], path[-1], strict=True)])
-        size = float(np.sqrt(np.mean(np.square(moved))))
-    return float(f"{size:.1e}") if math.isfinite(size) and size > 0.0 else 1.0
+        return np.concatenate([np.ravel(before - after) for before, after in zip(path[-2], path[-1], strict=True)])
+
+
+def decays_weights(program: Program, task: str) -> bool:
+    """Return whether the program has a hyperparameter `weight_decay` that pulls the weights to zero and does no more.
+
+    A mutation may have given the name another use, such as a constant that is added to the update. Values from the box
+    would only harm such a program: it keeps its own.
+    """
+    if not any(h.name == DECAY for h in program.hyperparameters):
+        return False
+    none, some = (_dry_update(program.with_hyperparameters(weight_decay=x), task, 1) for x in (0.0, 1.0))
+    weights = np.concatenate([np.ravel(leaf) for leaf in _dry_gradients(task)[0]])
+    with np.errstate(all="ignore"):
+        pull = some - none
+        strength = float(pull @ weights / (weights @ weights))
+        rest = float(np.abs(pull - strength * weights).max())
+    return strength > 0.0 and rest <= 1e-6 * strength * float(np.abs(weights).max())
 
 
 def _points(count: int) -> NDArray[np.float64]:
@@ -119,11 +142,11 @@ def _points(count: int) -> NDArray[np.float64]:
 
 
 def trials(program: Program, task: str, steps: int, count: int) -> list[Trial]:
-    """Return the trials of a program: a learning rate each, and a weight decay where the program has that name."""
+    """Return the trials of a program: a learning rate each, and a weight decay where the program has one."""
     centre = RATE_CENTRE / update_size(program, task)
     total = float(multipliers(steps).sum())
     low, high = map(math.log10, SHRINKAGE)
-    has_decay = any(h.name == DECAY for h in program.hyperparameters)
+    has_decay = decays_weights(program, task)
     points = []
     for x, y in _points(count):
         rate = float(f"{centre * 10 ** (RATE_DECADES * (x - 0.5)):.3g}")
@@ -144,7 +167,8 @@ def best_trial(row: Sequence[Trial], values: Sequence[float]) -> Tuned:
     """Return the trial of the lowest value; the first one if all diverged."""
     best = min(range(len(row)), key=lambda index: values[index])
     point = _points(len(row))[best]
-    faces = point if any(h.name == DECAY for h in row[best].program.hyperparameters) else point[:1]
+    decay_is_tuned = len({trial.program for trial in row}) > 1
+    faces = point if decay_is_tuned else point[:1]
     return Tuned(
         program=row[best].program,
         learning_rate=row[best].learning_rate,

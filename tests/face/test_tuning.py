@@ -16,6 +16,7 @@ from evolion.tuning import (
     SHRINKAGE,
     Trial,
     best_trial,
+    decays_weights,
     metric_of,
     trials,
     update_size,
@@ -107,8 +108,11 @@ def test_an_update_without_a_size_has_a_box_too(text: str) -> None:
 
 def test_every_input_is_supplied_to_the_dry_run() -> None:
     """A finalist may use whatever a task supplies."""
-    text = "def train(w, g, w0, noise, lr, t, horizon, loss):\n    return lr * g * loss + noise * (w - w0) * t / horizon\n"
+    text = (
+        "def train(w, g, w0, noise, lr, t, horizon, loss):\n    return lr * g * loss + noise * (w - w0) * t / horizon\n"
+    )
     assert update_size(parse(text), TASK) > 0
+    assert update_size(parse("def train(g, hess, lr):\n    return lr * g / (hess + 1)\n"), TASK) > 0
 
 
 def test_only_what_a_program_has_is_tuned() -> None:
@@ -117,6 +121,26 @@ def test_only_what_a_program_has_is_tuned() -> None:
         assert trial.program == known()["adam"]
     for trial in trials(known()["lion"], TASK, STEPS, 4):
         assert trial.program.with_hyperparameters(weight_decay=0.001) == known()["lion"]
+
+
+@pytest.mark.parametrize(
+    ("update", "decays"),
+    [
+        ("lr * (sign(g) + weight_decay * w)", True),
+        ("lr * sign(g) + 2 * (w * (lr * weight_decay))", True),
+        ("lr * (sign(g) + weight_decay)", False),
+        ("lr * interp(g, w, weight_decay)", False),
+        ("lr * (sign(g) - weight_decay * w)", False),
+        ("lr * sign(g) * (1 + 0 * weight_decay)", False),
+        ("lr * (sign(g) / weight_decay)", False),
+        ("lr * (sign(g) + weight_decay * w + cube(weight_decay))", False),
+    ],
+)
+def test_decay_is_tuned_only_where_it_decays(update: str, decays: bool) -> None:
+    """A search may give the name another use, where values from the box would only do harm."""
+    program = parse(f"def train(w, g, lr, *, weight_decay=0.1):\n    return {update}\n")
+    assert decays_weights(program, TASK) is decays
+    assert (len({trial.program for trial in trials(program, TASK, STEPS, 4)}) > 1) is decays
 
 
 def row(count: int = 8, program: str = "adamw") -> list[Trial]:
