@@ -38,7 +38,7 @@ __all__ = [
 REGISTERS = 32
 INSTRUCTIONS = 128
 SCALARS = 64
-MAXIMUM_ARGUMENTS = 4
+MAXIMUM_ARGUMENTS = 3
 CODE_WIDTH = 2 + MAXIMUM_ARGUMENTS
 """An instruction is (opcode, target row, arguments …); an argument below 0 is column -1 - argument of the table."""
 

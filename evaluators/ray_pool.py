@@ -70,7 +70,8 @@ def ray_evaluator(
 def _cluster_processors() -> int:
     import ray
 
-    return max(1, int(ray.cluster_resources().get("CPU", 1)))
+    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    return max(1, int(resources.get("CPU", 1)))
 
 
 def connect(address: str, workers: int) -> bool:

@@ -61,7 +61,8 @@ def _scored(
 ) -> list[dict[str, Any]]:
     from evolion.api import collected, evaluate, tasks
     from evolion.evaluators.types import Job
-    from evolion.tuning import best_trial, metric_of, trials
+    from evolion.metric import metric_of
+    from evolion.tuning import best_trial, trials
 
     if count is None:
         scores = evaluate(programs, task, steps=steps, seeds=range(seeds), evaluator=evaluator)

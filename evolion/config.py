@@ -32,6 +32,10 @@ __all__ = [
 
 Metric = Literal["loss", "train_loss"]
 Seed = Annotated[int, Field(strict=True, ge=0, lt=2**31)]
+SEEDS_OF_STAGES = 10_000
+"""Seeds below this are for the stages of the search, those from here on for the steps after it."""
+
+StageSeed = Annotated[int, Field(strict=True, ge=0, lt=SEEDS_OF_STAGES)]
 Count = Annotated[int, Field(strict=True, ge=1)]
 Weight = Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]
 Rate = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
@@ -62,7 +66,7 @@ class SearchConfig:
         algorithm: Regularized evolution, or one of its controls.
         warm_start: Program spec of the first program, whose arithmetic (`@protected` or plain) all others share.
         budget: Number of candidates that are generated.
-        lag: Candidate i depends on the scores of candidates below i - lag alone, so that up to `lag` are in flight.
+        lag: Candidate i depends on the scores of candidates below i - lag alone, so that up to lag + 1 are in flight.
         population: Programs that are alive at a time; the oldest leaves.
         tournament: Programs of which the best becomes a parent.
         vocabulary: The ops that mutations draw from.
@@ -122,7 +126,7 @@ class StageConfig:
 
     task: Text
     steps: Count | None = None
-    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0,)
+    seeds: Annotated[tuple[StageSeed, ...], Field(min_length=1)] = (0,)
     learning_rates: Annotated[tuple[Rate, ...], Field(min_length=1)] | None = None
     metric: Metric = "loss"
     hurdle: Share | None = None
@@ -209,6 +213,9 @@ class RunConfig:
     ablation: AblationConfig = AblationConfig()
 
     def __post_init__(self) -> None:
+        tested = [task.task for task in self.retest.tasks]
+        if len(set(tested)) < len(tested):
+            raise ValueError("retest.tasks holds a task twice")
         if self.stages[0].hurdle is not None:
             raise ValueError("the first of the stages cannot have a hurdle: no stage comes before it")
         open_to_all = [number for number, stage in enumerate(self.stages) if number and stage.hurdle is None]
@@ -251,9 +258,11 @@ def program_of(spec: str) -> Program:
 
 def _pinned(key: str, spec: str) -> str:
     from evolion.api import known
+    from evolion.evaluators.encoding import check_inputs
 
     try:
         program = program_of(spec)
+        check_inputs(program)
     except ValueError as error:
         raise ConfigError(f"{key}: {error}") from None
     return spec if spec in known() else str(program)

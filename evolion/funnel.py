@@ -16,11 +16,11 @@ from typing import Any
 
 import numpy as np
 
-from evolion.config import RetestTask, RunConfig, StageConfig
+from evolion.config import RunConfig, StageConfig
 from evolion.ledger import Ledger, Request
+from evolion.metric import excess
 from evolion.primitives.keys import ProbeStatus, probe, structural_key
 from evolion.primitives.program import Program
-from evolion.proxies.registry import get_task
 from evolion.proxies.score import Score, Status
 from evolion.records import CandidateRecord, Outcome, ScoreKey
 from evolion.search.mutation import MutationConfig
@@ -28,7 +28,7 @@ from evolion.search.registry import SearchSettings, make_search
 from evolion.search.types import Candidate, Fitness, Search
 from evolion.view import Observer, Phase, Progress
 
-__all__ = ["Finalist", "excess", "run_search"]
+__all__ = ["Finalist", "run_search"]
 
 HURDLE_WINDOW = 200
 """The hurdle of a stage is a quantile over this many of the last candidates that finished the stage before."""
@@ -176,20 +176,6 @@ def _judge(trial: _Trial, stage: StageConfig, score: Score, stages: int) -> Outc
         return None
     # A candidate that got further is better, whatever the values: they are means over other tasks.
     return Outcome(number, score.status.value, (-float(trial.stage), value), trial.stage, reused=False)
-
-
-def excess(score: Score, stage: StageConfig | RetestTask) -> float:
-    """Return the metric of a score above the least value that its task allows, where that is known; infinity unless ok.
-
-    Ratios of it compare tasks whose losses have different scales (the fitness of a candidate is its geometric mean over
-    stages). The floor is one of expected loss, so a finite split can fall below it: never less than 1e-9.
-    """
-    if score.status is not Status.OK:
-        return inf
-    floor = (get_task(stage.task).floor or 0.0) if stage.metric == "loss" else 0.0
-    value = score.loss if stage.metric == "loss" else score.train_loss
-    assert value is not None
-    return max(value - floor, 1e-9)
 
 
 def _tell(algorithm: Search[Any], state: Any, trial: _Trial, tally: _Tally, ledger: Ledger) -> Any:

@@ -12,9 +12,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from evolion.comparison import Interval, Row, Table, interval, paired_difference, verdict
-from evolion.config import RetestTask, RunConfig, program_of
-from evolion.funnel import Finalist, excess
+from evolion.config import SEEDS_OF_STAGES, RetestTask, RunConfig, program_of
+from evolion.funnel import Finalist
 from evolion.ledger import Ledger, Request
+from evolion.metric import excess, metric_of
 from evolion.primitives.keys import behavioural_key
 from evolion.primitives.program import Program
 from evolion.proxies.registry import get_task
@@ -22,7 +23,7 @@ from evolion.proxies.score import Score, Status
 from evolion.records import Outcome
 from evolion.search.ablation import removals
 from evolion.store import RunStore
-from evolion.tuning import DECAY, Tuned, best_trial, metric_of, trials
+from evolion.tuning import DECAY, Tuned, best_trial, trials
 from evolion.view import Observer, Phase, Progress
 
 __all__ = ["Removal", "Retested", "finalists_of", "retest"]
@@ -30,10 +31,10 @@ __all__ = ["Removal", "Retested", "finalists_of", "retest"]
 WINNER = "discovered"
 """What the winner is called in tables and exports."""
 
-_TUNING_SEED = 10_000
-_SELECTION_SEEDS = 20_000
-_ABLATION_SEEDS = 30_000
-_FINAL_SEEDS = 40_000
+_TUNING_SEED = SEEDS_OF_STAGES
+_SELECTION_SEEDS = 2 * SEEDS_OF_STAGES
+_ABLATION_SEEDS = 3 * SEEDS_OF_STAGES
+_FINAL_SEEDS = 4 * SEEDS_OF_STAGES
 """Seeds of a step count from here, and from the seed of the run; the search uses those of its stages."""
 
 MAXIMUM_ROUNDS = 8
@@ -264,11 +265,15 @@ def _mean_excess(task: RetestTask, scores: Sequence[Score]) -> float:
 
 
 def _ablate(bench: _Bench, found: Program, settings: Sequence[_Setting]) -> tuple[Program, tuple[Removal, ...]]:
-    """Remove statements, one a round, while one can go without a loss beyond noise on any task."""
+    """Remove statements, one a round, while one can go without a loss beyond noise on any task.
+
+    What is left has to be as good as the program of the round and as the program that was found, so that losses within
+    the noise cannot add up.
+    """
     program = found
     log: list[Removal] = []
     for _ in range(MAXIMUM_ROUNDS):
-        tried = list(_removals(bench, program, settings))
+        tried = list(_removals(bench, program, found, settings))
         harmless = [row for row in tried if row[0].removed]
         if not harmless:
             return program, (*log, *(removal for removal, _ in tried))
@@ -283,35 +288,41 @@ def _total(removal: Removal) -> float:
     return sum(mean / max(error, 1e-12) for mean, error in (e or (math.inf, 0.0) for e in removal.effects.values()))
 
 
-def _removals(bench: _Bench, program: Program, settings: Sequence[_Setting]) -> Iterator[tuple[Removal, Program]]:
-    """Yield for each statement its best variant, and whether it is as good as the program."""
+def _removals(
+    bench: _Bench, program: Program, found: Program, settings: Sequence[_Setting]
+) -> Iterator[tuple[Removal, Program]]:
+    """Yield for each statement its best variant, and whether it is as good as the program and as what was found."""
     own = behavioural_key(program)
     rows = [(index, variant) for index, variants in removals(program) for variant in variants]
     trained = [variant for _, variant in rows if behavioural_key(variant) != own]
     seeds = bench.seeds(_ABLATION_SEEDS, bench.config.ablation.seeds)
-    pairs = [(p, setting) for p in (program, *trained) for setting in settings]
+    programs = (found, program, *trained)
+    pairs = [(p, setting) for p in programs for setting in settings]
     scores = iter(bench.run(pairs, seeds, "validation", Phase.ABLATION))
-    values = {p: [next(scores) for _ in settings] for p in (program, *trained)}
-    for index in dict.fromkeys(index for index, _ in rows):
+    values = {p: [next(scores) for _ in settings] for p in programs}
+
+    def judged(index: int, variant: Program) -> Removal:
         statement = str(program.statements[index])
-        judged = [
-            (_judged(statement, values[variant], values[program], settings, bench.config.ablation.tolerance), variant)
-            if variant in values
-            else (Removal(statement, {}, removed=True), variant)
-            for at, variant in rows
-            if at == index
-        ]
-        yield min(judged, key=lambda row: (not row[0].removed, len(row[1].statements), _total(row[0])))
+        if variant not in values:
+            return Removal(statement, {}, removed=True)
+        effects = _effects(values[variant], values[program], settings)
+        tolerance = bench.config.ablation.tolerance
+        both = (effects, _effects(values[variant], values[found], settings))
+        return Removal(statement, effects, removed=all(_harmless(changes, tolerance) for changes in both))
+
+    for index in dict.fromkeys(index for index, _ in rows):
+        variants = [(judged(at, variant), variant) for at, variant in rows if at == index]
+        yield min(variants, key=lambda row: (not row[0].removed, len(row[1].statements), _total(row[0])))
 
 
-def _judged(
-    statement: str,
-    without: Sequence[Sequence[Score]],
-    with_it: Sequence[Sequence[Score]],
-    settings: Sequence[_Setting],
-    tolerance: float,
-) -> Removal:
-    effects: dict[str, tuple[float, float] | None] = {}
+Effects = dict[str, tuple[float, float] | None]
+
+
+def _effects(
+    without: Sequence[Sequence[Score]], with_it: Sequence[Sequence[Score]], settings: Sequence[_Setting]
+) -> Effects:
+    """Return for each task the mean change over seeds and its standard error, None where a run diverged."""
+    effects: Effects = {}
     for setting, ours, theirs in zip(settings, without, with_it, strict=True):
         metric = setting.task.metric
         gaps = [metric_of(a, metric) - metric_of(b, metric) for a, b in zip(ours, theirs, strict=True)]
@@ -321,8 +332,11 @@ def _judged(
         mean = sum(gaps) / len(gaps)
         variance = sum((gap - mean) ** 2 for gap in gaps) / (len(gaps) - 1)
         effects[setting.task.task] = (mean, math.sqrt(variance / len(gaps)))
-    removed = all(effect is not None and effect[0] <= tolerance * effect[1] for effect in effects.values())
-    return Removal(statement, effects, removed)
+    return effects
+
+
+def _harmless(effects: Effects, tolerance: float) -> bool:
+    return all(effect is not None and effect[0] <= tolerance * effect[1] for effect in effects.values())
 
 
 def _rows(contenders: Sequence[_Contender], task: int, scores: Sequence[Sequence[Score]]) -> Iterator[Row]:

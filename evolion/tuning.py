@@ -21,15 +21,14 @@ from evolion.primitives.numpy_interpreter import trajectory
 from evolion.primitives.program import Program
 from evolion.proxies.registry import get_task
 from evolion.proxies.schedules import multipliers
-from evolion.proxies.score import Score, Status
 
-__all__ = ["DECAY", "Trial", "Tuned", "best_trial", "decays_weights", "metric_of", "trials"]
+__all__ = ["DECAY", "Trial", "Tuned", "best_trial", "decays_weights", "trials"]
 
 DECAY = "weight_decay"
 """The hyperparameter that is tuned beside the learning rate, where it decays the weights (see `decays_weights`)."""
 
 RATE_CENTRE = 0.02
-"""The peak learning rate times the root mean square of the program's update at rate 1: the middle of the box."""
+"""The peak learning rate times the root mean square of the program's update per unit of rate: the middle of the box."""
 
 RATE_DECADES = 3.0
 """The width of the box in the learning rate, in powers of ten."""
@@ -38,6 +37,7 @@ SHRINKAGE = (0.03, 30.0)
 """The box of learning rate * weight decay * sum of the schedule, on a logarithmic scale."""
 
 _DRY_STEPS = 10
+_DRY_RATE = 1e-4
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,17 +89,18 @@ def _dry_gradients(task: str) -> tuple[list[NDArray[np.float64]], list[list[NDAr
 
 
 def update_size(program: Program, task: str) -> float:
-    """Return the root mean square of the program's tenth update at learning rate 1, on gradients at the start.
+    """Return the root mean square of the program's tenth update, per unit of learning rate, on gradients at the start.
 
+    The dry steps are so small that the weights stay where they are, else weight decay would feed on its own steps.
     Rounded to two digits, so that it does not hang on the last bits of a gradient; 1.0 where it is zero or not finite.
     """
     with np.errstate(all="ignore"):
-        size = float(np.sqrt(np.mean(np.square(_dry_update(program, task, _DRY_STEPS)))))
+        size = float(np.sqrt(np.mean(np.square(_dry_update(program, task, _DRY_STEPS))))) / _DRY_RATE
     return float(f"{size:.1e}") if math.isfinite(size) and size > 0.0 else 1.0
 
 
 def _dry_update(program: Program, task: str, step: int) -> NDArray[np.float64]:
-    """Return the update of a step, counted from 1, at learning rate 1 on gradients at the start; one flat vector."""
+    """Return the update of a step, counted from 1, at a tiny learning rate on gradients at the start: one vector."""
     weights, gradients = _dry_gradients(task)
     given: dict[str, Sequence[Any]] = {
         "loss": [1.0] * step,
@@ -111,7 +112,7 @@ def _dry_update(program: Program, task: str, step: int) -> NDArray[np.float64]:
         program,
         weights,
         gradients[:step],
-        learning_rate=1.0,
+        learning_rate=_DRY_RATE,
         inputs={name: values for name, values in given.items() if name in program.inputs},
     )
     with np.errstate(all="ignore"):
@@ -153,14 +154,6 @@ def trials(program: Program, task: str, steps: int, count: int) -> list[Trial]:
         decay = float(f"{10 ** (low + (high - low) * y) / (rate * total):.3g}")
         points.append(Trial(program.with_hyperparameters(weight_decay=decay) if has_decay else program, rate))
     return points
-
-
-def metric_of(score: Score, metric: str) -> float:
-    """Return what a score is ranked by: the final loss or the training loss at the end; infinity unless it is ok."""
-    if score.status is not Status.OK:
-        return math.inf
-    value = score.train_loss if metric == "train_loss" else score.loss
-    return math.inf if value is None else value
 
 
 def best_trial(row: Sequence[Trial], values: Sequence[float]) -> Tuned:

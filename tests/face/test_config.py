@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 import evolion
 from evolion.config import (
+    SEEDS_OF_STAGES,
     AblationConfig,
     MutationWeights,
     RetestConfig,
@@ -28,8 +29,12 @@ steps = st.none() | st.integers(1, 10**6)
 metrics = st.sampled_from(["loss", "train_loss"])
 # What an editor may put in a program text or a path, line breaks and quotes included.
 specs = st.text(st.characters(codec="utf-8", exclude_characters="\r", exclude_categories=("Cs",)), min_size=1)
-seeds = st.lists(st.integers(0, 2**31 - 1), min_size=1, max_size=4, unique=True).map(tuple)
+seeds = st.lists(st.integers(0, SEEDS_OF_STAGES - 1), min_size=1, max_size=4, unique=True).map(tuple)
 rates = st.none() | st.lists(numbers, min_size=1, max_size=4, unique=True).map(tuple)
+
+
+def task_of(row: RetestTask) -> str:
+    return row.task
 
 
 def stages(hurdle: st.SearchStrategy[Any]) -> st.SearchStrategy[StageConfig]:
@@ -59,9 +64,9 @@ configs = st.builds(
         RetestConfig,
         finalists=st.integers(1, 100),
         baselines=st.lists(specs, max_size=3).map(tuple),
-        tasks=st.lists(st.builds(RetestTask, task=tasks, steps=steps, metric=metrics), min_size=1, max_size=3).map(
-            tuple
-        ),
+        tasks=st.lists(
+            st.builds(RetestTask, task=tasks, steps=steps, metric=metrics), min_size=1, max_size=3, unique_by=task_of
+        ).map(tuple),
     ),
     ablation=st.builds(AblationConfig, enabled=st.booleans(), tolerance=weights),
 )
@@ -117,6 +122,8 @@ BAD_OVERRIDES = {
     "stages=[{task='zipf-lm'}, {task='zipf-lm'}]": "hurdle",
     "stages.0.seeds=[]": "seeds",
     "stages.0.seeds=[1, 1]": "twice",
+    "stages.0.seeds=[10000]": "stages.0.seeds",
+    "retest.tasks=[{task='zipf-lm'}, {task='zipf-lm'}]": "twice",
     "stages.0.learning_rates=[nan]": "learning_rates",
     "ablation.enabled=1": "ablation.enabled",
     "search.warm_start=[": "TOML",
@@ -171,3 +178,11 @@ def test_pinned_configurations_need_no_other_file(tmp_path: Path) -> None:
     assert from_toml(to_toml(pinned)).pinned() == pinned
     with pytest.raises(ConfigError, match=r"search\.warm_start.*mine"):
         RunConfig(search=SearchConfig(warm_start=str(path))).pinned()
+
+
+def test_programs_that_no_task_can_run_are_refused_at_once(tmp_path: Path) -> None:
+    """A baseline that needs an input which nothing supplies is an error before the search, not hours into it."""
+    path = tmp_path / "newton.txt"
+    path.write_text("def train(g, hess, lr):\n    return lr * g / hess\n")
+    with pytest.raises(ConfigError, match=r"retest\.baselines.*hess"):
+        RunConfig(retest=RetestConfig(baselines=(str(path),))).pinned()

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from evolion.discovered.library import known
+from evolion.metric import metric_of
 from evolion.primitives.parser import parse
 from evolion.primitives.program import Program
 from evolion.proxies.schedules import multipliers
@@ -17,7 +18,6 @@ from evolion.tuning import (
     Trial,
     best_trial,
     decays_weights,
-    metric_of,
     trials,
     update_size,
 )
