@@ -106,6 +106,7 @@ def resume(folder: str, workers: int | None, ray: str | None, as_json: bool) -> 
 def status(folder: str, as_json: bool) -> None:
     """Say how far a run is, whether or not a process is at it."""
     from evolion.store import RunStore
+    from evolion.view import fitness_text
 
     with RunStore.open(folder, readonly=True) as store:
         data = _status(store)
@@ -118,9 +119,9 @@ def status(folder: str, as_json: bool) -> None:
     print(f"            {counts['evaluated']:,} trained, {counts['reused']:,} known by their key")
     print(f"failed      {', '.join(f'{n:,} {name}' for name, n in sorted(counts['failed'].items())) or 'none'}")
     for stage, number in sorted(counts["stages"].items()):
-        print(f"stage {stage}     {number:,} ended on {data['stages'][int(stage)]}")
+        print(f"stage {stage + 1}     {number:,} ended on {data['stages'][stage]}")
     if data["best"]:
-        print(f"best        candidate {data['best']['number']}, fitness {data['best']['fitness']}")
+        print(f"best        {fitness_text(data['best']['fitness'], data['best']['number'])}")
     if data["state"] == "stopped":
         print(f"continue with: evolion resume {folder}")
     elif data["state"] == "finished":
@@ -205,7 +206,9 @@ def run(arguments: Sequence[str] | None = None) -> int:
             raise
         return _complain(str(error))
     except JobError as error:
-        print(f"evolion: error: {error}", file=sys.stderr)
+        print(f"evolion: error: {_one_line(error)}", file=sys.stderr)
+    except click.Abort:  # a RuntimeError too
+        print("evolion: interrupted", file=sys.stderr)
     except RuntimeError as error:
         from evolion.evaluators.types import EvaluatorUnavailable
 
@@ -214,8 +217,6 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return _complain(str(error))
     except _Interrupted as error:
         print(f"evolion: {error}", file=sys.stderr)
-    except click.Abort:
-        print("evolion: interrupted", file=sys.stderr)
     except BrokenPipeError:
         # The reader of a pipe has gone; Python would complain once more when it flushes standard output at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -227,5 +228,9 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
 
 def _complain(message: str) -> int:
-    print(f"evolion: error: {' '.join(message.split())}", file=sys.stderr)
+    print(f"evolion: error: {_one_line(message)}", file=sys.stderr)
     return 2
+
+
+def _one_line(message: object) -> str:
+    return " ".join(str(message).split())

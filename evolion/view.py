@@ -15,7 +15,17 @@ from typing import TYPE_CHECKING, Protocol, TextIO
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
-__all__ = ["LineView", "LiveView", "Observer", "Phase", "Progress", "progress_line", "silent", "view_on"]
+__all__ = [
+    "LineView",
+    "LiveView",
+    "Observer",
+    "Phase",
+    "Progress",
+    "fitness_text",
+    "progress_line",
+    "silent",
+    "view_on",
+]
 
 
 class Phase(StrEnum):
@@ -89,15 +99,16 @@ def progress_line(progress: Progress, rate: float | None) -> str:
         parts.append(f"{progress.reused / progress.done:.0%} known by key")
         parts.append(f"{progress.failed / progress.done:.0%} failed")
     if progress.best_fitness is not None:
-        parts.append(f"best {_fitness(progress)}")
+        parts.append(f"best {fitness_text(progress.best_fitness, progress.best_number)}")
     return ", ".join(parts)
 
 
-def _fitness(progress: Progress) -> str:
-    *before, value = progress.best_fitness or (0.0,)
-    # The funnel ranks by minus the stage and then the loss in it.
+def fitness_text(fitness: tuple[float, ...], number: int | None) -> str:
+    """Return the fitness of a candidate in words: its value, the stage from 1, its number."""
+    *before, value = fitness
+    # The funnel ranks by minus the stage, from 0, and then the value up to it.
     stage = f" in stage {1 - round(before[0])}" if before else ""
-    return f"{value:.4g}{stage}" + (f" (candidate {progress.best_number})" if progress.best_number is not None else "")
+    return f"{value:.4g}{stage}" + (f" (candidate {number})" if number is not None else "")
 
 
 def _duration(seconds: float) -> str:

@@ -1,5 +1,6 @@
 import ast
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -188,9 +189,10 @@ def test_what_is_shown_can_be_used(folder: Path, capsys: pytest.CaptureFixture[s
         (KeyboardInterrupt(), 1, "evolion resume run"),
         (JobError("every candidate failed"), 1, "every candidate failed"),
         (OSError(28, "No space left on device"), 1, "No space left"),
+        (JobError("no child of this program:\ndef train(g):\n    return g\n"), 1, "def train(g): return g"),
         (EvaluatorUnavailable("no Ray at 'x:1'"), 2, "no Ray at 'x:1'"),
     ],
-    ids=["Ctrl-C", "failed work", "full disk", "no cluster"],
+    ids=["Ctrl-C", "failed work", "full disk", "long message", "no cluster"],
 )
 def test_failures_have_their_exit_status(
     folder: Path,
@@ -211,6 +213,30 @@ def test_failures_have_their_exit_status(
     assert captured.out == ""
     assert captured.err.count("\n") == 1
     assert words in captured.err
+
+
+@pytest.mark.parametrize("arguments", [["search", "--out", "new"], ["show", "adamw"]], ids=["search", "show"])
+def test_interrupt_before_there_is_a_run(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, arguments: list[str]
+) -> None:
+    """Ctrl-C while the command still loads or reads its input is one line too."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("evolion.api.known", interrupt)
+    assert run(arguments) == 1
+    assert capsys.readouterr().err.strip() == "evolion: interrupted"
+    assert not (folder / "new").exists()
+
+
+def test_status_speaks_of_stages_as_the_view_does(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Stages count from 1 wherever a person reads of them, and the best candidate has its number."""
+    assert run(["status", "run"]) == 0
+    out = capsys.readouterr().out
+    assert "stage 1 " in out
+    assert "stage 0" not in out
+    assert re.search(r"^best +1 \(candidate 1\)$", out, re.MULTILINE)
 
 
 def test_faults_of_our_own_keep_their_traceback(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
