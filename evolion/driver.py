@@ -12,7 +12,7 @@ from evolion.comparison import Table, render, table_from_json
 from evolion.config import RunConfig, program_of
 from evolion.errors import InputError, JobError, RunError
 from evolion.evaluators.types import Evaluator, EvaluatorUnavailable
-from evolion.funnel import run_search
+from evolion.funnel import algorithm_of, run_search
 from evolion.ledger import Ledger
 from evolion.primitives.program import Program
 from evolion.records import Counts
@@ -122,6 +122,7 @@ def discover(
         InputError: For a folder that is taken, a program that cannot be loaded or a cluster that does not answer.
 
     """
+    algorithm_of(config, program_of(config.search.warm_start))  # before anything is made: it may refuse the warm start
     with (
         _evaluator(evaluator, workers, ray, config) as working,
         RunStore.create(out, config, _environment(working)) as store,

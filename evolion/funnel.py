@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from evolion.config import RunConfig, StageConfig
+from evolion.errors import ConfigError, JobError
 from evolion.ledger import Ledger, Request
 from evolion.metric import excess
 from evolion.primitives.keys import ProbeStatus, probe, structural_key
@@ -25,10 +26,10 @@ from evolion.proxies.score import Score, Status
 from evolion.records import CandidateRecord, Outcome, ScoreKey
 from evolion.search.mutation import MutationConfig
 from evolion.search.registry import SearchSettings, make_search
-from evolion.search.types import Candidate, Fitness, Search
+from evolion.search.types import Candidate, Fitness, NoProgramError, Search
 from evolion.view import Observer, Phase, Progress
 
-__all__ = ["Finalist", "run_search"]
+__all__ = ["Finalist", "algorithm_of", "run_search"]
 
 HURDLE_WINDOW = 200
 """The hurdle of a stage is a quantile over this many of the last candidates that finished the stage before."""
@@ -76,8 +77,14 @@ class _Tally:
 
 
 def run_search(config: RunConfig, seed_program: Program, ledger: Ledger, observer: Observer) -> None:
-    """Generate, evaluate and tell `config.search.budget` candidates; everything ends up in the ledger's store."""
-    algorithm = make_search(config.search.algorithm, _settings(config, seed_program))
+    """Generate, evaluate and tell `config.search.budget` candidates; everything ends up in the ledger's store.
+
+    Raises:
+        ConfigError: If the algorithm can do nothing with the warm start.
+        JobError: If the search finds no further candidate.
+
+    """
+    algorithm = algorithm_of(config, seed_program)
     state = algorithm.initial()
     budget, lag = config.search.budget, config.search.lag
     tally = _Tally([deque(maxlen=HURDLE_WINDOW) for _ in config.stages])
@@ -98,6 +105,19 @@ def run_search(config: RunConfig, seed_program: Program, ledger: Ledger, observe
         observer.on_progress(_progress(told, budget, tally))
 
 
+def algorithm_of(config: RunConfig, seed_program: Program) -> Search[Any]:
+    """Return the search algorithm of a configuration.
+
+    Raises:
+        ConfigError: If the algorithm can do nothing with the warm start.
+
+    """
+    try:
+        return make_search(config.search.algorithm, _settings(config, seed_program))
+    except ValueError as error:
+        raise ConfigError(f"search.algorithm {config.search.algorithm!r}: {error}") from None
+
+
 def _settings(config: RunConfig, seed_program: Program) -> SearchSettings:
     search = config.search
     weights = search.mutations
@@ -114,7 +134,10 @@ def _settings(config: RunConfig, seed_program: Program) -> SearchSettings:
 
 
 def _begin(algorithm: Search[Any], state: Any, number: int, config: RunConfig, tally: _Tally, ledger: Ledger) -> _Trial:
-    candidate = algorithm.ask(state, number)
+    try:
+        candidate = algorithm.ask(state, number)
+    except NoProgramError as error:
+        raise JobError(f"there is no candidate {number}: {error}") from None
     probed = probe(candidate.program)
     record = CandidateRecord(
         number,

@@ -29,6 +29,7 @@ from evolion.search.drafts import (
     used_later,
     without_statement,
 )
+from evolion.search.types import NoProgramError
 
 __all__ = ["MUTATIONS", "Mutation", "MutationConfig", "draw_arguments", "mutate"]
 
@@ -121,7 +122,7 @@ def mutate(program: Program, rng: np.random.Generator, config: MutationConfig) -
     structural key is not the parent's.
 
     Raises:
-        ValueError: If no mutation applies, or none of the attempts led to such a child.
+        NoProgramError: If no mutation applies, or none of the attempts led to such a child.
 
     """
     program = remove_dead_code(program)
@@ -129,7 +130,7 @@ def mutate(program: Program, rng: np.random.Generator, config: MutationConfig) -
     rows = [(row, weight) for row, weight in rows if row.applies(program, config)]
     if not rows:
         names = ", ".join(name for name, _ in config.weights)
-        raise ValueError(f"none of the mutations ({names}) applies to this program:\n{program}")
+        raise NoProgramError(f"none of the mutations ({names}) applies to this program:\n{program}")
     longest = max(config.maximum_statements, len(program.statements))
     total = sum(weight for _, weight in rows)
     key = structural_key(program)
@@ -138,7 +139,9 @@ def mutate(program: Program, rng: np.random.Generator, config: MutationConfig) -
         child = row.apply(program, rng, config)
         if child is not None and len(child.statements) <= longest and structural_key(child) != key:
             return child, row.name
-    raise ValueError(f"no child in {config.attempts} attempts; widen the mutation config for this program:\n{program}")
+    raise NoProgramError(
+        f"no child in {config.attempts} attempts; widen the mutation config for this program:\n{program}"
+    )
 
 
 def _weighted(rows: list[tuple[Mutation, float]], point: float) -> Mutation:

@@ -13,7 +13,7 @@ from evolion.primitives.ops import OPS, Op, result_kind
 from evolion.primitives.program import RESERVED, Argument, Parameter, Program, Statement
 from evolion.search.drafts import Draft, finish, fresh_names, pick
 from evolion.search.mutation import MutationConfig, draw_arguments
-from evolion.search.types import SEED, Candidate, Fitness
+from evolion.search.types import SEED, Candidate, Fitness, NoProgramError
 
 __all__ = ["RandomSearch", "random_program"]
 
@@ -36,7 +36,7 @@ def random_program(
         protected: As in `Program`.
 
     Raises:
-        ValueError: If none of the attempts gave a program of such a length.
+        NoProgramError: If none of the attempts gave a program of such a length.
 
     """
     lowest, highest = lengths
@@ -45,7 +45,7 @@ def random_program(
         program = finish(_random_draft(rng, config, length, protected))
         if program is not None and lowest <= len(program.statements) <= highest:
             return program
-    raise ValueError(f"no random program of {lowest} to {highest} statements in {config.attempts} attempts")
+    raise NoProgramError(f"no random program of {lowest} to {highest} statements in {config.attempts} attempts")
 
 
 def _random_draft(rng: np.random.Generator, config: MutationConfig, length: int, protected: bool) -> Draft:

@@ -7,7 +7,7 @@ from typing import Protocol, TypeVar
 
 from evolion.primitives.program import Program
 
-__all__ = ["SEED", "Candidate", "Fitness", "Search"]
+__all__ = ["SEED", "Candidate", "Fitness", "NoProgramError", "Search"]
 
 Fitness = tuple[float, ...]
 """How good a candidate is: finite numbers compared from the first to the last, smaller is better."""
@@ -16,6 +16,10 @@ SEED = "seed"
 """The mutation that is written down for the warm start."""
 
 State = TypeVar("State")
+
+
+class NoProgramError(ValueError):
+    """No attempt led to a valid new program: what a search may draw from is too narrow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +52,12 @@ class Search(Protocol[State]):
         ...
 
     def ask(self, state: State, number: int) -> Candidate:
-        """Return the candidate of this number; the state may miss any number of the latest candidates."""
+        """Return the candidate of this number; the state may miss any number of the latest candidates.
+
+        Raises:
+            NoProgramError: If none of the attempts led to one.
+
+        """
         ...
 
     def tell(self, state: State, candidate: Candidate, fitness: Fitness | None) -> State:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,11 @@ from run_contents import contents, told
 from stub_evaluator import StubEvaluator, stub_config
 
 from evolion.driver import Result, discover, resume
-from evolion.errors import InputError, RunError
+from evolion.errors import InputError, JobError, RunError
 from evolion.primitives.dataflow import remove_dead_code
 from evolion.primitives.keys import ProbeStatus
 from evolion.primitives.parser import parse
+from evolion.search.types import NoProgramError
 
 TESTS = Path(__file__).parents[1]
 
@@ -79,6 +81,26 @@ def test_driver_killed_at_random_moments_resumes_to_the_same_run(
     assert told(folder) < 150, "the kill came too late to mean anything"
     resume(folder, evaluator=StubEvaluator(shuffle=3))
     assert contents(undisturbed[0]) == contents(folder)
+
+
+def test_algorithm_that_cannot_work_is_refused_before_anything_is_made(tmp_path: Path) -> None:
+    """Constants alone cannot be mutated where there are none: said at once, and no folder stands in the way after."""
+    config = stub_config()
+    config = replace(config, search=replace(config.search, algorithm="constants-only", warm_start="sgd"))
+    with pytest.raises(InputError, match=r"constants-only.*no constant"):
+        discover(config, tmp_path / "run", evaluator=StubEvaluator())
+    assert not (tmp_path / "run").exists()
+
+
+def test_search_that_finds_no_child_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a search may draw from can be too narrow for any further program: a failed job, not a defect."""
+
+    def mutate(*_: object) -> None:
+        raise NoProgramError("no child in 200 attempts")
+
+    monkeypatch.setattr("evolion.search.regularized_evolution.mutate", mutate)
+    with pytest.raises(JobError, match="no candidate 1: no child"):
+        discover(stub_config(), tmp_path / "run", evaluator=StubEvaluator())
 
 
 def test_scores_of_a_killed_run_are_not_computed_again(tmp_path: Path) -> None:
