@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
     from evolion.view import Observer
 
 __all__ = ["evaluate", "key", "known", "load", "search", "simplify", "tasks", "to_optax", "to_source", "train"]
+
+
+SEED_LIMIT = 2**31
+"""Seeds of evaluations are below this: compiled loops take them as 32-bit integers."""
 
 
 def known() -> Mapping[str, Program]:
@@ -198,7 +203,7 @@ def evaluate(
         programs: Programs, or what `load` takes.
         task: Name of the task.
         steps: Horizon; the task's own without it.
-        seeds: Training runs per learning rate; a score is the mean over them.
+        seeds: Training runs per learning rate, numbers below 2**31; a score is the mean over them.
         learning_rates: Peak rates of which the best counts; the task's grid without them.
         evaluator: What does the work and stays open; without it, this process.
 
@@ -212,13 +217,13 @@ def evaluate(
     if not isinstance(task, str):
         raise InputError(f"task must be the name of a task, got {task!r}")
     check_task(task)
+    jobs = _jobs(list(programs), task, steps, seeds, learning_rates)
     if evaluator is not None:
-        return collected(_jobs(list(programs), task, steps, seeds, learning_rates), evaluator)
+        return collected(jobs, evaluator)
     from evolion.evaluators.inline import InlineEvaluator
 
-    # It comes before the jobs, whose task may start jax: what makes arithmetic reproducible has to be set earlier.
     with InlineEvaluator() as own:
-        return collected(_jobs(list(programs), task, steps, seeds, learning_rates), own)
+        return collected(jobs, own)
 
 
 def _jobs(
@@ -235,12 +240,14 @@ def _jobs(
     if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
         raise InputError(f"steps must be a whole number from 1, got {steps!r}")
     seeds = tuple(seeds)
-    if not seeds or len(set(seeds)) < len(seeds) or any(seed < 0 for seed in seeds):
-        raise InputError(f"seeds must be different numbers from 0, at least one, got {seeds!r}")
+    usable = all(isinstance(seed, Integral) and 0 <= seed < SEED_LIMIT for seed in seeds)
+    if not seeds or len(set(seeds)) < len(seeds) or not usable:
+        raise InputError(f"seeds must be different whole numbers from 0 to 2**31 - 1, at least one, got {seeds!r}")
     rates = found.learning_rates if learning_rates is None else tuple(learning_rates)
     if not rates or not all(0.0 < rate < float("inf") for rate in rates):
         raise InputError(f"learning_rates must be positive numbers, at least one, got {rates!r}")
     loaded = [program if isinstance(program, Program) else load(program) for program in programs]
+    seeds = tuple(map(int, seeds))
     return [Job(number, program, task, steps, seeds, rates) for number, program in enumerate(loaded)]
 
 
