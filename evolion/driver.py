@@ -165,6 +165,7 @@ def _run(store: RunStore, evaluator: Evaluator, observer: Observer) -> Result:
     config = store.config
     ledger = Ledger(store, evaluator)
     run_search(config, program_of(config.search.warm_start), ledger, observer)
+    store.event("searched")
     finalists = finalists_of(store, config.retest.finalists)
     if not finalists:
         raise JobError(f"every candidate of {store.folder} failed; see 'evolion status {store.folder}'")
