@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import operator
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
-from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -239,16 +239,17 @@ def _jobs(
     steps = found.steps if steps is None else steps
     if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
         raise InputError(f"steps must be a whole number from 1, got {steps!r}")
-    seeds = tuple(seeds)
-    usable = all(isinstance(seed, Integral) and 0 <= seed < SEED_LIMIT for seed in seeds)
-    if not seeds or len(set(seeds)) < len(seeds) or not usable:
+    try:
+        numbers = tuple(map(operator.index, seeds))
+    except TypeError:
+        numbers = ()
+    if not numbers or len(set(numbers)) < len(numbers) or not all(0 <= number < SEED_LIMIT for number in numbers):
         raise InputError(f"seeds must be different whole numbers from 0 to 2**31 - 1, at least one, got {seeds!r}")
     rates = found.learning_rates if learning_rates is None else tuple(learning_rates)
     if not rates or not all(0.0 < rate < float("inf") for rate in rates):
         raise InputError(f"learning_rates must be positive numbers, at least one, got {rates!r}")
     loaded = [program if isinstance(program, Program) else load(program) for program in programs]
-    seeds = tuple(map(int, seeds))
-    return [Job(number, program, task, steps, seeds, rates) for number, program in enumerate(loaded)]
+    return [Job(number, program, task, steps, numbers, rates) for number, program in enumerate(loaded)]
 
 
 def collected(jobs: Sequence[Job], evaluator: Evaluator) -> list[Score]:

@@ -136,6 +136,7 @@ def test_to_source_as_text_takes_hyperparameters() -> None:
         ({"seeds": (1, 1)}, "seeds"),
         ({"seeds": (-1,)}, "seeds"),
         ({"seeds": (0.5,)}, "seeds"),
+        ({"seeds": 3}, "seeds"),
         ({"seeds": (2**31,)}, "seeds"),
         ({"learning_rates": ()}, "learning_rates"),
         ({"learning_rates": (0.0,)}, "learning_rates"),
