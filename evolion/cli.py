@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 _WORKERS = click.option("--workers", type=click.IntRange(1), metavar="N", help="Workers; as many as CPUs without it.")
+_PROGRESS = click.option("--progress", is_flag=True, help="Write a plain line now and then, for a log.")
 _RAY = click.option("--ray", metavar="ADDRESS|local", help="Work on a Ray cluster, or on one started here.")
 
 
@@ -54,6 +55,7 @@ def cli() -> None:
 @_WORKERS
 @_RAY
 @click.option("--seed", type=click.IntRange(0, 2**31 - 1), metavar="N", help="The seed of the search.")
+@_PROGRESS
 @JSON
 def search(
     config: str | None,
@@ -62,6 +64,7 @@ def search(
     workers: int | None,
     ray: str | None,
     seed: int | None,
+    progress: bool,
     as_json: bool,
 ) -> None:
     """Search for an optimizer, retest it beside the baselines, export it."""
@@ -75,7 +78,7 @@ def search(
     from evolion.evaluators.environment import prepare
 
     prepare()
-    with _interruptible(out), view_on(sys.stderr, quiet=as_json) as observer:
+    with _interruptible(out), view_on(sys.stderr, quiet=as_json, lines=progress) as observer:
         result = discover(settings, Path(out), workers=workers, ray=ray, observer=observer)
     _print_result(result, as_json)
 
@@ -84,8 +87,9 @@ def search(
 @click.argument("folder", metavar="DIR")
 @_WORKERS
 @_RAY
+@_PROGRESS
 @JSON
-def resume(folder: str, workers: int | None, ray: str | None, as_json: bool) -> None:
+def resume(folder: str, workers: int | None, ray: str | None, progress: bool, as_json: bool) -> None:
     """Continue an interrupted run; print the table of a finished one."""
     from evolion.store import RunStore
     from evolion.view import view_on
@@ -95,7 +99,7 @@ def resume(folder: str, workers: int | None, ray: str | None, as_json: bool) -> 
     from evolion.evaluators.environment import prepare
 
     prepare()
-    with _interruptible(folder), view_on(sys.stderr, quiet=as_json) as observer:
+    with _interruptible(folder), view_on(sys.stderr, quiet=as_json, lines=progress) as observer:
         result = resume(Path(folder), workers=workers, ray=ray, observer=observer)
     _print_result(result, as_json)
 

@@ -30,7 +30,10 @@ def known(as_json: bool) -> None:
     if as_json:
         print(json.dumps(programs))
         return
-    rows = [(name, f"{len(p['slots'])} slots", f"{p['statements']} ops", p["summary"]) for name, p in programs.items()]
+    rows = [
+        (name, f"{len(p['slots'])} slot{'s' * (len(p['slots']) != 1)}", f"{p['statements']} ops", p["summary"])
+        for name, p in programs.items()
+    ]
     print("\n".join(aligned(rows)))
 
 

@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import qmc
 
-from evolion.primitives.numpy_interpreter import trajectory
+from evolion.primitives.kinds import Kind
+from evolion.primitives.numpy_interpreter import Layout, initial_slots, stepper, widen
 from evolion.primitives.program import Program
 from evolion.proxies.registry import get_task
 from evolion.proxies.schedules import multipliers
@@ -37,7 +38,7 @@ SHRINKAGE = (0.03, 30.0)
 """The box of learning rate * weight decay * sum of the schedule, on a logarithmic scale."""
 
 _DRY_STEPS = 10
-_DRY_RATE = 1e-4
+_DRY_RATE = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,32 +92,30 @@ def _dry_gradients(task: str) -> tuple[list[NDArray[np.float64]], list[list[NDAr
 def update_size(program: Program, task: str) -> float:
     """Return the root mean square of the program's tenth update, per unit of learning rate, on gradients at the start.
 
-    The dry steps are so small that the weights stay where they are, else weight decay would feed on its own steps.
-    Rounded to two digits, so that it does not hang on the last bits of a gradient; 1.0 where it is zero or not finite.
+    The weights are held where they are, else weight decay would feed on its own steps. Rounded to two digits, so that
+    it does not hang on the last bits of a gradient; 1.0 where it is zero or not finite.
     """
     with np.errstate(all="ignore"):
         size = float(np.sqrt(np.mean(np.square(_dry_update(program, task, _DRY_STEPS))))) / _DRY_RATE
     return float(f"{size:.1e}") if math.isfinite(size) and size > 0.0 else 1.0
 
 
-def _dry_update(program: Program, task: str, step: int) -> NDArray[np.float64]:
-    """Return the update of a step, counted from 1, at a tiny learning rate on gradients at the start: one vector."""
+def _dry_update(program: Program, task: str, steps: int) -> NDArray[np.float64]:
+    """Return the last of some updates on gradients at the start, with the weights held; shape (parameters,)."""
     weights, gradients = _dry_gradients(task)
-    given: dict[str, Sequence[Any]] = {
-        "loss": [1.0] * step,
-        "horizon": [float(_DRY_STEPS)] * step,
-        "noise": gradients,
-        "hess": [[np.square(leaf) for leaf in gradient] for gradient in gradients],
-    }
-    path = trajectory(
-        program,
-        weights,
-        gradients[:step],
-        learning_rate=_DRY_RATE,
-        inputs={name: values for name, values in given.items() if name in program.inputs},
-    )
+    layout = Layout(tuple(leaf.shape for leaf in weights))
+    step, slots = stepper(program, layout), initial_slots(program, layout)
+    held = layout.flatten(weights)
+    values: dict[str, Any] = {h.name: np.float64(h.value) for h in program.hyperparameters}
+    values |= {"w": held, "w0": held, "lr": _DRY_RATE, "loss": 1.0, "horizon": float(_DRY_STEPS)}
+    update: Any = 0.0
     with np.errstate(all="ignore"):
-        return np.concatenate([np.ravel(before - after) for before, after in zip(path[-2], path[-1], strict=True)])
+        for t, leaves in enumerate(gradients[:steps], start=1):
+            g = layout.flatten(leaves)
+            values |= {"g": g, "noise": g, "hess": np.square(g), "t": float(t)}
+            update, slots = step(values | slots)
+            slots = {slot.name: widen(slots[slot.name], slot.kind, layout) for slot in program.slots}
+    return np.asarray(widen(update, Kind.TENSOR, layout), np.float64)
 
 
 def decays_weights(program: Program, task: str) -> bool:

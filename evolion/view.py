@@ -1,4 +1,4 @@
-"""What a person sees of a run that goes on: a live view in a terminal, a line now and then elsewhere.
+"""What a person sees of a run that goes on: a live view in a terminal, a line now and then in a log that wants it.
 
 The driver tells an `Observer` how far it is; everything here only looks.
 """
@@ -195,12 +195,12 @@ class LiveView:
 
 
 @contextmanager
-def view_on(stream: TextIO, *, quiet: bool = False) -> Iterator[Observer]:
-    """Return the view that suits a stream: live in a terminal, plain lines elsewhere, nothing if `quiet`."""
-    if quiet:
-        yield silent()
-    elif not stream.isatty():
+def view_on(stream: TextIO, *, quiet: bool = False, lines: bool = False) -> Iterator[Observer]:
+    """Return the view that suits a stream: live in a terminal, else nothing; plain lines for a log if `lines`."""
+    if lines:
         yield LineView(stream)
+    elif quiet or not stream.isatty():
+        yield silent()
     else:
         from rich.console import Console
 

@@ -13,6 +13,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from numbers import Real
 from types import MappingProxyType
 
 from evolion.primitives.kinds import Kind
@@ -199,7 +200,7 @@ class Program:
             if name not in names:
                 known = ", ".join(names) or "none"
                 raise ValueError(f"the program has no hyperparameter {name!r}; it has: {known}")
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+            if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
                 raise ValueError(f"hyperparameter {name!r} must be a finite number, got {value!r}")
         changed = tuple(
             Hyperparameter(old.name, float(values.get(old.name, old.value))) for old in self.hyperparameters

@@ -85,15 +85,15 @@ def test_long_programs_do_not_fill_the_terminal() -> None:
 
 
 def test_view_suits_the_stream() -> None:
-    """Live in a terminal, plain lines in a file, nothing where JSON is asked for."""
+    """Live in a terminal, plain lines where a log wants them, nothing elsewhere or where JSON is asked for."""
     with view_on(Terminal()) as view:
         assert isinstance(view, LiveView)
-    with view_on(io.StringIO()) as view:
+    with view_on(io.StringIO(), lines=True) as view:
         assert isinstance(view, LineView)
     stream = io.StringIO()
     observers: list[Observer] = [silent()]
-    with view_on(stream, quiet=True) as quiet:
-        observers.append(quiet)
+    with view_on(stream) as elsewhere, view_on(Terminal(), quiet=True) as quiet:
+        observers += [elsewhere, quiet]
         for observer in observers:
             observer.on_progress(SEARCH)
     assert stream.getvalue() == ""
