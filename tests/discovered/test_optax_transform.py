@@ -224,6 +224,7 @@ def test_horizon_and_noise() -> None:
     ("text", "arguments", "message"),
     [
         ("def train(g, lr):\n    return lr * g", {}, "takes lr: give learning_rate"),
+        ("def train(g, lr):\n    return lr * g", {"learning_rate": float("nan")}, "learning_rate must be finite"),
         ("def train(g):\n    return g", {"learning_rate": 0.1}, "does not take lr"),
         ("def train(g, *, b=1, c=2):\n    return b * c * g", {"d": 1.0}, "no hyperparameter 'd'; it has: b, c"),
         ("def train(g):\n    return g", {"d": 1.0}, "no hyperparameter 'd'; it has: none"),
