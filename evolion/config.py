@@ -185,7 +185,7 @@ class AblationConfig:
 
     enabled: Annotated[bool, Field(strict=True)] = True
     seeds: Annotated[int, Field(strict=True, ge=2)] = 4
-    tolerance: Weight = 1.0
+    tolerance: Weight = 2.0
 
 
 @dataclass(frozen=True, slots=True, config=_STRICT)

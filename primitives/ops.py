@@ -11,7 +11,7 @@ section 2 and appendix, and its published program class (google/automl, folder h
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -35,12 +35,16 @@ class Elementwise:
         numpy: Called with the arguments as NumPy arrays or floats.
         jax: Called with the `jax.numpy` module and then the arguments.
         source: The expression in generated JAX code; `{0}`, `{1}`, … stand for the arguments.
+        operations: Floating-point operations per entry of the result, by the convention of `evolion.primitives.cost`.
+        transcendental: How many of them are calls of a transcendental function.
 
     """
 
     numpy: Callable[..., Any]
     jax: Callable[..., Any]
     source: str
+    operations: int
+    transcendental: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +61,8 @@ class Reduction:
         apply: (namespace, reduced value, *arguments) to the result, entry by entry.
         source: The reduced value in generated code; in scope scalar the arguments are trees.
         apply_source: The result in generated code from `{reduced}` and the arguments of one leaf.
+        operations: Floating-point operations per entry of the arguments, the sums included.
+        transcendental: How many of them are calls of a transcendental function.
 
     """
 
@@ -66,6 +72,8 @@ class Reduction:
     apply: Callable[..., Any]
     source: str
     apply_source: str
+    operations: int
+    transcendental: int = 0
 
 
 Meaning = Elementwise | Reduction
@@ -126,6 +134,8 @@ def _elementwise(
     source: str,
     summary: str,
     *,
+    operations: int,
+    transcendental: int = 0,
     arity: int = 1,
     protected: Elementwise | None = None,
     commutative: bool = False,
@@ -135,7 +145,7 @@ def _elementwise(
         name=name,
         accepts=(_ANY,) * arity,
         result=None,
-        meaning=Elementwise(numpy, jax, source),
+        meaning=Elementwise(numpy, jax, source, operations, transcendental),
         summary=summary,
         protected=protected,
         commutative=commutative,
@@ -143,40 +153,70 @@ def _elementwise(
     )
 
 
-def _named(name: str, summary: str, numpy: Callable[..., Any] | None = None) -> Op:
+def _named(name: str, summary: str, transcendental: int = 1) -> Op:
     """Record a unary op that NumPy and JAX both have under its own name."""
     return _elementwise(
-        name, numpy or getattr(np, name), lambda jnp, x: getattr(jnp, name)(x), f"jnp.{name}({{0}})", summary
-    )
-
-
-def _magnitude(name: str, summary: str) -> Op:
-    """Record a unary op that takes |x| under `@protected`."""
-    plain = getattr(np, name)
-    return _elementwise(
         name,
-        plain,
+        getattr(np, name),
         lambda jnp, x: getattr(jnp, name)(x),
         f"jnp.{name}({{0}})",
         summary,
-        protected=Elementwise(
-            lambda x: plain(np.abs(x)),
-            lambda jnp, x: getattr(jnp, name)(jnp.abs(x)),
-            f"jnp.{name}(jnp.abs({{0}}))",
-        ),
+        operations=1,
+        transcendental=transcendental,
     )
 
 
+def _magnitude(name: str, summary: str, transcendental: int = 1) -> Op:
+    """Record a unary op that takes |x| under `@protected`."""
+    plain = getattr(np, name)
+    protected = Elementwise(
+        lambda x: plain(np.abs(x)),
+        lambda jnp, x: getattr(jnp, name)(jnp.abs(x)),
+        f"jnp.{name}(jnp.abs({{0}}))",
+        operations=2,
+        transcendental=transcendental,
+    )
+    return replace(_named(name, summary, transcendental), protected=protected)
+
+
+def _binary(name: str, numpy: Callable[..., Any], symbol: str, summary: str, **options: Any) -> Op:
+    """Record an op of two arguments that is one floating-point operation and has an infix operator."""
+    return _elementwise(
+        name,
+        numpy,
+        lambda jnp, x, y: getattr(jnp, name)(x, y),
+        f"{{0}} {symbol} {{1}}",
+        summary,
+        operations=1,
+        arity=2,
+        symbol=symbol,
+        **options,
+    )
+
+
+def _norm(name: str, scope: Kind, source: str, summary: str) -> Op:
+    meaning = Reduction(
+        scope=scope,
+        terms=lambda xp, x: (xp.square(x),),
+        combine=lambda xp, sums, _: xp.sqrt(sums[0]),
+        apply=lambda _, reduced, __: reduced,
+        source=source,
+        apply_source="{reduced}",
+        operations=2,
+    )
+    return Op(name=name, accepts=((Kind.TENSOR,),), result=scope, meaning=meaning, summary=summary)
+
+
 def _constant(name: str, value: float, source: str, summary: str) -> Op:
-    return _elementwise(name, lambda: value, lambda _: value, source, summary, arity=0)
+    return _elementwise(name, lambda: value, lambda _: value, source, summary, operations=0, arity=0)
 
 
 _RECORDS = (
-    _elementwise("identity", lambda x: x, lambda _, x: x, "{0}", "the value itself: a plain assignment"),
+    _elementwise("identity", lambda x: x, lambda _, x: x, "{0}", "the value itself: a plain assignment", operations=0),
     _constant("get_pi", float(np.pi), "jnp.pi", "the constant pi"),
     _constant("get_e", float(np.e), "jnp.e", "the constant e"),
     _constant("get_eps", EPSILON, "1e-8", "the constant 1e-8"),
-    _named("abs", "absolute value"),
+    _named("abs", "absolute value", transcendental=0),
     _named("cos", "cosine"),
     _named("sin", "sine"),
     _named("tan", "tangent"),
@@ -197,6 +237,8 @@ _RECORDS = (
         lambda jnp, x: jnp.power(10.0, x),
         "jnp.power(10.0, {0})",
         "10 to the power x",
+        operations=1,
+        transcendental=1,
     ),
     _named("expm1", "e to the power x, minus 1"),
     _magnitude("log", "natural logarithm (of |x| under @protected)"),
@@ -212,54 +254,46 @@ _RECORDS = (
             lambda x: np.log(np.abs(1.0 + x)),
             lambda jnp, x: jnp.log(jnp.abs(1.0 + x)),
             "jnp.log(jnp.abs(1.0 + {0}))",
+            operations=3,
+            transcendental=1,
         ),
+        operations=1,
+        transcendental=1,
     ),
-    _named("square", "x times x"),
-    _magnitude("sqrt", "square root (of |x| under @protected)"),
-    _elementwise("cube", lambda x: x * x * x, lambda _, x: x * x * x, "{0} * {0} * {0}", "x times x times x"),
+    _named("square", "x times x", transcendental=0),
+    _magnitude("sqrt", "square root (of |x| under @protected)", transcendental=0),
+    _elementwise(
+        "cube", lambda x: x * x * x, lambda _, x: x * x * x, "{0} * {0} * {0}", "x times x times x", operations=2
+    ),
     _named("cbrt", "cube root, negative for negative x"),
-    _named("sign", "-1, 0 or 1"),
-    _elementwise("reciprocal", lambda x: np.divide(1.0, x), lambda jnp, x: jnp.divide(1.0, x), "1.0 / {0}", "1 / x"),
-    _elementwise("negative", np.negative, lambda jnp, x: jnp.negative(x), "-{0}", "-x"),
+    _named("sign", "-1, 0 or 1", transcendental=0),
     _elementwise(
-        "add", np.add, lambda jnp, x, y: jnp.add(x, y), "{0} + {1}", "sum", arity=2, commutative=True, symbol="+"
+        "reciprocal", lambda x: np.divide(1.0, x), lambda jnp, x: jnp.divide(1.0, x), "1.0 / {0}", "1 / x", operations=1
     ),
-    _elementwise(
-        "subtract", np.subtract, lambda jnp, x, y: jnp.subtract(x, y), "{0} - {1}", "difference", arity=2, symbol="-"
-    ),
-    _elementwise(
-        "multiply",
-        np.multiply,
-        lambda jnp, x, y: jnp.multiply(x, y),
-        "{0} * {1}",
-        "product",
-        arity=2,
-        commutative=True,
-        symbol="*",
-    ),
-    _elementwise(
+    _elementwise("negative", np.negative, lambda jnp, x: jnp.negative(x), "-{0}", "-x", operations=1),
+    _binary("add", np.add, "+", "sum", commutative=True),
+    _binary("subtract", np.subtract, "-", "difference"),
+    _binary("multiply", np.multiply, "*", "product", commutative=True),
+    _binary(
         "divide",
         np.divide,
-        lambda jnp, x, y: jnp.divide(x, y),
-        "{0} / {1}",
+        "/",
         "quotient (x / (y + 1e-8) under @protected)",
-        arity=2,
         protected=Elementwise(
             lambda x, y: np.divide(x, y + EPSILON),
             lambda jnp, x, y: jnp.divide(x, y + EPSILON),
             "{0} / ({1} + 1e-8)",
+            operations=2,
         ),
-        symbol="/",
     ),
-    _elementwise(
-        "power", np.power, lambda jnp, x, y: jnp.power(x, y), "{0} ** {1}", "x to the power y", arity=2, symbol="**"
-    ),
+    _binary("power", np.power, "**", "x to the power y", transcendental=1),
     _elementwise(
         "max",
         np.maximum,
         lambda jnp, x, y: jnp.maximum(x, y),
         "jnp.maximum({0}, {1})",
         "the larger of two; NaN if either is",
+        operations=1,
         arity=2,
         commutative=True,
     ),
@@ -269,6 +303,7 @@ _RECORDS = (
         lambda jnp, x, y: jnp.minimum(x, y),
         "jnp.minimum({0}, {1})",
         "the smaller of two; NaN if either is",
+        operations=1,
         arity=2,
         commutative=True,
     ),
@@ -278,36 +313,11 @@ _RECORDS = (
         lambda _, x, y, a: (1.0 - a) * x + a * y,
         "(1.0 - {2}) * {0} + {2} * {1}",
         "linear interpolation (1 - a) x + a y of interp(x, y, a)",
+        operations=3,  # 1 - a is of the kind of a: as a rule a scalar, for all entries alike
         arity=3,
     ),
-    Op(
-        name="norm",
-        accepts=((Kind.TENSOR,),),
-        result=Kind.LEAF,
-        meaning=Reduction(
-            scope=Kind.LEAF,
-            terms=lambda xp, x: (xp.square(x),),
-            combine=lambda xp, sums, _: xp.sqrt(sums[0]),
-            apply=lambda _, reduced, __: reduced,
-            source="jnp.sqrt(jnp.sum(jnp.square({0})))",
-            apply_source="{reduced}",
-        ),
-        summary="Euclidean norm of each parameter tensor",
-    ),
-    Op(
-        name="global_norm",
-        accepts=((Kind.TENSOR,),),
-        result=Kind.SCALAR,
-        meaning=Reduction(
-            scope=Kind.SCALAR,
-            terms=lambda xp, x: (xp.square(x),),
-            combine=lambda xp, sums, _: xp.sqrt(sums[0]),
-            apply=lambda _, reduced, __: reduced,
-            source="optax.tree.norm({0})",
-            apply_source="{reduced}",
-        ),
-        summary="Euclidean norm of the whole tree",
-    ),
+    _norm("norm", Kind.LEAF, "jnp.sqrt(jnp.sum(jnp.square({0})))", "Euclidean norm of each parameter tensor"),
+    _norm("global_norm", Kind.SCALAR, "optax.tree.norm({0})", "Euclidean norm of the whole tree"),
     Op(
         name="dot",
         accepts=((Kind.TENSOR,), (Kind.TENSOR,)),
@@ -319,6 +329,7 @@ _RECORDS = (
             apply=lambda _, reduced, *__: reduced,
             source="optax.tree.vdot({0}, {1})",
             apply_source="{reduced}",
+            operations=2,
         ),
         summary="inner product of two whole trees",
         commutative=True,
@@ -334,6 +345,7 @@ _RECORDS = (
             apply=lambda _, reduced, *__: reduced,
             source="optax.tree.vdot({0}, {1}) / (optax.tree.norm({0}) * optax.tree.norm({1}))",
             apply_source="{reduced}",
+            operations=6,
         ),
         summary="cosine of the angle between two whole trees; NaN if either is zero",
         commutative=True,
@@ -349,6 +361,7 @@ _RECORDS = (
             apply=lambda xp, reduced, x, _: xp.multiply(reduced, x),
             source="jnp.minimum(1.0, {1} / optax.tree.norm({0}))",
             apply_source="{reduced} * {0}",
+            operations=3,
         ),
         summary="clip(x, s): the tree x scaled down to global norm s where it is longer",
     ),
