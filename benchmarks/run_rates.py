@@ -32,9 +32,7 @@ def main(folder: str) -> None:
     print(f"{workers} workers on {', '.join(sorted(tasks))}")
     print(f"search {wall:.0f} s, tuning, retest and ablation {after:.0f} s")
     print(f"generated {counts.generated}, {counts.generated / wall:.1f} a second")
-    print(
-        f"trained   {counts.evaluated}, {counts.evaluated / wall:.1f} a second, {len(searched) / wall:.1f} stages a second"
-    )
+    print(f"trained   {counts.evaluated}, {counts.evaluated / wall:.1f} a second; {len(searched)} stages")
     print(f"answered without training {answered / counts.generated:.0%}")
     print(f"  known by their key {counts.reused / counts.generated:.0%}, dead or unbounded in the probe "
           f"{unbounded / counts.generated:.0%}")  # fmt: skip
