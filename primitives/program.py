@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from numbers import Real
 from types import MappingProxyType
+from typing import SupportsFloat
 
 from evolion.primitives.kinds import Kind
 from evolion.primitives.ops import OPS, Op, result_kind
@@ -188,7 +189,7 @@ class Program:
         """The names of the reserved inputs in the order of the signature."""
         return tuple(parameter.name for parameter in self.parameters if not parameter.slot)
 
-    def with_hyperparameters(self, **values: float) -> Program:
+    def with_hyperparameters(self, **values: SupportsFloat) -> Program:
         """Return this program with other defaults for some of its hyperparameters.
 
         Raises:
