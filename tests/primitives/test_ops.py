@@ -1,3 +1,4 @@
+import ast
 import itertools
 from collections.abc import Iterator
 from typing import Any
@@ -189,6 +190,39 @@ def test_records_are_complete(op: Op) -> None:
         text = " ".join(parts)
         assert [i for i in range(4) if f"{{{i}}}" in text] == list(range(op.arity))
         assert type(meaning) is type(op.meaning)
+
+
+def counted(source: str) -> int:
+    """The operators and calls of an expression; `optax.tree.norm` is a square and a sum, `vdot` a product and a sum."""
+    inner = {"optax.tree.norm": 2, "optax.tree.vdot": 2}
+    nodes = list(ast.walk(ast.parse(source.format(*"xya"), mode="eval")))
+    calls = [inner.get(ast.unparse(node.func), 1) for node in nodes if isinstance(node, ast.Call)]
+    return sum(calls) + sum(isinstance(node, ast.BinOp | ast.UnaryOp) for node in nodes)
+
+
+@pytest.mark.parametrize("protected", [False, True], ids=["plain", "protected"])
+@pytest.mark.parametrize("op", OPS.values(), ids=named)
+def test_operations_are_those_of_the_source(op: Op, protected: bool) -> None:
+    """The cost of an op is what its generated code does for each entry, under protection too."""
+    meaning = op.under(protected)
+    if isinstance(meaning, Elementwise):
+        assert meaning.operations == counted(meaning.source) - (op.name == "interp")  # 1 - a, as a rule a scalar
+    else:
+        entries = {"norm": 2, "global_norm": 2, "dot": 2, "cosine_sim": 6, "clip": 3}
+        assert meaning.operations == entries[op.name]
+        if "optax" in meaning.source:  # what is done once, on the sums, counts nothing
+            once = {"cosine_sim": 2, "clip": 2}.get(op.name, 0)
+            applied = counted(meaning.apply_source.format(*"xya", reduced="r"))
+            assert meaning.operations == counted(meaning.source) - once + applied
+
+
+def test_transcendental_operations() -> None:
+    """What hardware does in one instruction is not counted as a call of a function."""
+    none = {"identity", "get_pi", "get_e", "get_eps", "abs", "sign", "square", "sqrt", "cube", "reciprocal", "negative"}
+    none |= {"add", "subtract", "multiply", "divide", "max", "min", "interp"} | {op.name for op in REDUCTIONS}
+    for protected in (False, True):
+        found = {op.name: op.under(protected).transcendental for op in OPS.values()}
+        assert found == {name: int(name not in none) for name in OPS}
 
 
 def test_kinds_of_results() -> None:

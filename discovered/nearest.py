@@ -1,0 +1,239 @@
+"""The known optimizer that a program comes nearest to, with the difference in words."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from types import MappingProxyType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evolion.discovered.library import known
+from evolion.primitives.dataflow import live_statements, remove_dead_code
+from evolion.primitives.keys import behavioural_key
+from evolion.primitives.measurement import VARIED_LAYOUT, Runner, runner, varied_inputs, without_weights
+from evolion.primitives.program import Program
+from evolion.primitives.properties import measured_decay
+
+__all__ = ["FAR", "SAME", "Nearest", "nearest"]
+
+SAME = 1e-4
+"""At most this distance apart, programs count as the same rule: rounding and protected division are below it."""
+
+FAR = 0.9
+"""Beyond this distance no known optimizer is near."""
+
+_DECAY = "weight_decay"
+_MOST_CONSTANTS = 12
+_SWEEPS = 3
+_MOST_COMBINATIONS = 150
+_TIE = 1e-9
+_SAME_CONSTANT = 1e-6
+_LARGEST = 1e100
+
+
+@dataclass(frozen=True, slots=True)
+class Nearest:
+    """The known optimizer whose updates come closest.
+
+    Attributes:
+        name: Its name.
+        exact: Whether its behavioural key is that of the program.
+        distance: What remains between the sequences of updates after the changes below and a rescaling of the learning
+            rate, both without decoupled weight decay: the norm of the difference over that of the program's updates,
+            from 0 (the same) to 1 (nothing in common).
+        changes: The hyperparameters with other values than the known program's: (its value, the value here).
+            A `weight_decay` that one of the two lacks is 0 there.
+        learning_rate_scale: The factor on the known program's learning rate.
+
+    """
+
+    name: str
+    exact: bool
+    distance: float
+    changes: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    learning_rate_scale: float = 1.0
+
+    @property
+    def same_rule(self) -> bool:
+        """Whether nothing remains but the changes of constants."""
+        return self.distance <= SAME
+
+    def __str__(self) -> str:
+        """Say it in words, such as `lion with b2 0.97 instead of 0.99, without weight decay`."""
+        parts = [_in_words(name, *values) for name, values in self.changes.items()]
+        said = f"{self.name} {', '.join(parts)}" if parts else self.name
+        scale = f"{self.learning_rate_scale:.{6 if self.same_rule else 2}g}"
+        if scale != "1":
+            said += f", learning rate times {scale}"
+        if self.same_rule:
+            return said
+        return f"{said}; its updates differ by {self.distance:.2g} (0 is the same, 1 has nothing in common)"
+
+
+def _in_words(name: str, theirs: float, ours: float) -> str:
+    plain = name.replace("_", " ")
+    if ours == 0.0 and name in (_DECAY, "eps"):
+        return f"without {plain}"
+    if theirs == 0.0 and name == _DECAY:
+        return f"with {plain} {ours:.6g} added"
+    return f"with {plain} {ours:.6g} instead of {theirs:.6g}"
+
+
+def nearest(program: Program) -> Nearest | None:
+    """Find the known optimizer whose updates on fixed numbers come closest to those of a program.
+
+    Programs are compared by what they compute, so names, order and form do not matter. Decoupled weight decay is
+    measured and compared apart. For the hyperparameters of each known program, the constants of this program are tried
+    in place of their defaults (with 1 - c, products of two, and 0), one hyperparameter at a time until nothing gets
+    closer. Among those that then compute the same, fewest changes win; otherwise the smallest distance.
+
+    Returns:
+        None if none is nearer than `FAR`, or the update is infinite or NaN on these numbers, zero, or weight decay
+        alone.
+
+    """
+    program = remove_dead_code(program)
+    with np.errstate(all="ignore"):
+        target = _target(program)
+        if target is None:
+            return None
+        key = behavioural_key(program)
+        for name, reference in _references().items():
+            if reference.key == key:
+                return Nearest(name, exact=True, distance=0.0)
+        constants = _constants(program)
+        best = min((_fit(name, one, target, constants) for name, one in _references().items()), key=_rank)
+    return best if best.distance <= FAR else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Target:
+    """What is compared: the updates, the same at weights zero, and the decoupled weight decay if that is all between.
+
+    The updates at weights zero are the plain ones where the weights enter in another way.
+    """
+
+    updates: NDArray[np.float64]
+    direction: NDArray[np.float64]
+    decay: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Reference:
+    """A known program, ready to be run; `decoupled` says that weights enter it by decoupled decay, or not at all."""
+
+    run: Runner
+    key: str
+    hyperparameters: Mapping[str, float]
+    decoupled: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Constants:
+    """The constants of a program in the order of the text, and what they may make."""
+
+    given: tuple[float, ...]
+    derived: tuple[float, ...]
+
+    def options(self, default: float) -> list[float]:
+        """Return what a hyperparameter may be, the likeliest first."""
+        first = (default,) if default in self.given else ()
+        return list(dict.fromkeys([*first, *self.given, default, *self.derived]))
+
+
+@cache
+def _references() -> Mapping[str, _Reference]:
+    references = {}
+    for name, program in known().items():
+        run = runner(program, VARIED_LAYOUT)
+        hyperparameters = {h.name: h.value for h in program.hyperparameters}
+        decoupled = measured_decay(run, varied_inputs()) is not None
+        references[name] = _Reference(run, behavioural_key(program), MappingProxyType(hyperparameters), decoupled)
+    return MappingProxyType(references)
+
+
+def _target(program: Program) -> _Target | None:
+    run, inputs = runner(program, VARIED_LAYOUT), varied_inputs()
+    updates = run(inputs)
+    if not 0.0 < float(np.abs(updates).max()) < _LARGEST:
+        return None
+    decay = measured_decay(run, inputs)
+    direction = updates if decay is None else run(without_weights(inputs))
+    # A program that decays weights and does nothing else has no direction to compare.
+    return _Target(updates, direction, decay) if direction.any() else None
+
+
+def _constants(program: Program) -> _Constants:
+    statements, _ = live_statements(program)
+    literals = [a for i in sorted(statements) for a in program.statements[i].args if isinstance(a, float)]
+    found = dict.fromkeys([*(h.value for h in program.hyperparameters), *literals])
+    given = [value for value in found if 0.0 <= value < 2.0 and value != 1.0][:_MOST_CONSTANTS]
+    products = [a * b for i, a in enumerate(given) for b in given[i:] if 0.5 < a * b < 1.0]
+    complements = [1.0 - value for value in given if value < 1.0]
+    return _Constants(tuple(given), (*complements, *products[:_MOST_CONSTANTS], 0.0))
+
+
+def _fit(name: str, reference: _Reference, target: _Target, constants: _Constants) -> Nearest:
+    """Choose the hyperparameters of a known program that bring it nearest to the target."""
+    separate = reference.decoupled and target.decay is not None
+    wanted = target.direction if separate else target.updates
+    theirs = dict(reference.hyperparameters)
+    apart = {_DECAY: 0.0} if separate and _DECAY in theirs else {}
+    values = theirs | apart
+    free = {one: constants.options(default) for one, default in theirs.items() if one not in apart}
+    together = math.prod(map(len, free.values())) <= _MOST_COMBINATIONS
+    sweeps = [tuple(free)] if together else [(one,) for _ in range(_SWEEPS) for one in free]
+    for names in sweeps:
+        values |= _best_values(reference.run, wanted, values, {one: free[one] for one in names})
+    distance, scale = _distance(wanted, reference.run(varied_inputs(), values))
+    if abs(scale - 1.0) <= SAME:
+        scale = 1.0
+    if separate:
+        theirs.setdefault(_DECAY, 0.0)
+        values[_DECAY] = float(f"{(target.decay or 0.0) / scale:.9g}")  # free of the rounding of its measurement
+    changes = {
+        one: (theirs[one], value)
+        for one, value in values.items()
+        if not math.isclose(theirs[one], value, rel_tol=_SAME_CONSTANT)
+    }
+    return Nearest(name, False, distance, MappingProxyType(changes), scale)
+
+
+def _best_values(
+    run: Runner, wanted: NDArray[np.float64], values: dict[str, float], options: dict[str, list[float]]
+) -> dict[str, float]:
+    """Return the first combination of the options that comes nearest, all other hyperparameters as they are."""
+    nearest_yet, best = math.inf, {one: values[one] for one in options}
+    for combination in itertools.product(*options.values()):
+        tried = dict(zip(options, combination, strict=True))
+        distance, _ = _distance(wanted, run(varied_inputs(), values | tried))
+        if distance < nearest_yet - _TIE:
+            nearest_yet, best = distance, tried
+    return best
+
+
+def _distance(wanted: NDArray[np.float64], updates: NDArray[np.float64]) -> tuple[float, float]:
+    """Return what remains relative to the norm of `wanted`, and the factor on `updates` that leaves least of it."""
+    largest = float(np.abs(updates).max())
+    if not 0.0 < largest < _LARGEST:
+        return 1.0, 1.0
+    unit, other = wanted / np.abs(wanted).max(), updates / largest
+    factor = float(np.vdot(unit, other) / np.vdot(other, other))
+    if factor <= 0.0:
+        return 1.0, 1.0
+    distance = float(np.linalg.norm(unit - factor * other) / np.linalg.norm(unit))
+    return distance, factor * float(np.abs(wanted).max()) / largest
+
+
+def _rank(one: Nearest) -> tuple[int, float, int, float, str]:
+    """Order by changes among those that compute the same, otherwise by distance."""
+    if not one.same_rule:
+        return 1, round(one.distance, 2), len(one.changes), one.distance, one.name
+    # That a known program has no such term is a greater difference than another value of a constant.
+    added = one.changes.get(_DECAY, (1.0, 1.0))[0] == 0.0
+    return 0, 0.0, len(one.changes) + added + (one.learning_rate_scale != 1.0), one.distance, one.name
