@@ -92,18 +92,17 @@ def _load_from_run(folder: Path, number: int | None) -> Program:
 
 
 def simplify(program: Program, *, exact: bool = True) -> Program:
-    """Return a shorter program that does the same: what no update depends on is removed.
+    """Return a program that does the same with as few statements and slots as the rewrite rules reach.
 
-    Every update of every step stays the same, bit for bit. `exact=False` is for rewrite rules that hold but for
-    rounding; there is none yet, so it makes no difference.
+    Args:
+        program: The program; it comes back as it is if nothing can go.
+        exact: Whether every update of every step stays the same, bit for bit. Else the rules that hold but for
+            rounding and single points (such as x / abs(x) = sign(x)) are used as well.
+
     """
-    from evolion.primitives.dataflow import remove_dead_code
+    from evolion.primitives.simplify import simplify
 
-    while True:
-        shorter = remove_dead_code(program)
-        if shorter == program:
-            return program
-        program = shorter
+    return simplify(program, exact=exact)
 
 
 def key(program: Program, *, kind: Literal["behaviour", "structure"] = "behaviour", up_to_lr: bool = False) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -82,18 +83,26 @@ def show(spec: str, as_json: bool) -> None:
 
 @click.command()
 @_PROGRAM
+@click.option("--approximate", is_flag=True, help="Use rules that hold but for rounding and single points as well.")
 @JSON
-def simplify(spec: str, as_json: bool) -> None:
-    """Print a program without what no update depends on."""
-    from evolion.api import load, simplify
+def simplify(spec: str, approximate: bool, as_json: bool) -> None:
+    """Print a program in fewer statements, and on standard error which rules made it so.
+
+    Without --approximate every update stays the same, bit for bit.
+    """
+    from evolion.api import load
+    from evolion.primitives.simplify import simplified
 
     program = load(spec)
-    shorter = simplify(program)
+    done = simplified(program, exact=not approximate)
+    before, after = len(program.statements), len(done.program.statements)
     if as_json:
-        counts = {"statements": len(shorter.statements), "statements_before": len(program.statements)}
-        print(json.dumps({"text": str(shorter)} | counts))
-    else:
-        print(shorter, end="")
+        counts = {"statements": after, "statements_before": before, "fired": dict(done.fired)}
+        print(json.dumps({"text": str(done.program)} | counts))
+        return
+    print(done.program, end="")
+    rows = [(f"{count} x", what) for what, count in done.fired]
+    print("\n".join([f"{before} statements -> {after}", *(aligned(rows) if rows else [])]), file=sys.stderr)
 
 
 @click.command()

@@ -142,6 +142,7 @@ JSON_COMMANDS: dict[str, tuple[list[str], Callable[[Any], bool]]] = {
     "show the best of a run": (["show", "run"], lambda data: data["text"].endswith("return lr\n")),
     "show a candidate": (["show", "run:0"], lambda data: data["text"].endswith("return g\n")),
     "simplify": (["simplify", "adam"], lambda data: data["statements"] == data["statements_before"]),
+    "simplify approximately": (["simplify", "run:0", "--approximate"], lambda data: sum(data["fired"].values()) == 1),
     "export": (["export", "lion", "--to", "optax"], lambda data: "import optax" in data["source"]),
     "status": (["status", "run"], lambda data: data["state"] == "stopped" and data["counts"]["told"] == 2),
     "evaluate": (

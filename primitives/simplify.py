@@ -1,0 +1,202 @@
+"""The simplifier: rewrites a program by the rules of `rules` until none makes it smaller.
+
+Measured against egglog 11 (equality saturation): see docs/language.md.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+
+from evolion.primitives.dataflow import Reference, remove_dead_code
+from evolion.primitives.emission import to_program
+from evolion.primitives.facts import BOUND, Fact, equal_slots, fact_of, facts, zero_slots
+from evolion.primitives.graph import Builder, Graph, graph_of, rebuilt, same
+from evolion.primitives.ops import OPS
+from evolion.primitives.program import Program
+from evolion.primitives.rules import RULES, Call, Rule, Term, Wildcard
+
+__all__ = ["Simplified", "apply_once", "simplified", "simplify"]
+
+Bindings = dict[str, Reference]
+
+_Read = tuple[Rule, Term, Term]
+"""A rule with its pattern and its replacement."""
+
+
+@dataclass(frozen=True, slots=True)
+class Simplified:
+    """A program after simplification.
+
+    Attributes:
+        program: The program.
+        fired: (what, how often) pairs in alphabetical order: names of rules, and what building a graph removes.
+
+    """
+
+    program: Program
+    fired: tuple[tuple[str, int], ...]
+
+
+def simplify(program: Program, *, exact: bool = True) -> Program:
+    """Return a program that does the same with no more statements, and fewer where the rules allow.
+
+    Args:
+        program: The program.
+        exact: Whether every update of every step stays the same, bit for bit (in the NumPy meaning; NaN is NaN). Else
+            the rules that hold but for rounding and single points are used as well, and only they.
+
+    Hyperparameters keep their names and stay as long as something reads them. Simplifying twice changes nothing more.
+    """
+    return simplified(program, exact=exact).program
+
+
+def simplified(program: Program, *, exact: bool = True) -> Simplified:
+    """Return what `simplify` does, and which rules fired how often."""
+    graph, fired = graph_of(program)
+    while True:
+        step = _without_slots(graph) or _rewritten(graph, exact)
+        if step is None:
+            break
+        graph, events = step
+        fired += events
+    shorter = to_program(graph)
+    unread = len(_inputs(program)) - len(_inputs(shorter))
+    fired = +(fired + Counter({"input or hyperparameter without reader": unread}))
+    if set(fired) <= {"copy"} and len(shorter.statements) == len(program.statements):
+        # Only copies that slots need, or nothing at all: the program stays as it is written.
+        return Simplified(program, ())
+    alive = remove_dead_code(program)
+    if len(shorter.statements) > len(alive.statements):
+        return Simplified(alive, (("dead code", len(program.statements) - len(alive.statements)),))
+    return Simplified(shorter, tuple(sorted(fired.items())))
+
+
+def _inputs(program: Program) -> tuple[str, ...]:
+    return program.inputs + tuple(hyperparameter.name for hyperparameter in program.hyperparameters)
+
+
+def _without_slots(graph: Graph) -> tuple[Graph, Counter[str]] | None:
+    """Read 0 in place of slots that stay zero, and one slot in place of others that hold the same."""
+    zeros: dict[str, Reference] = dict.fromkeys(sorted(zero_slots(graph)), 0.0)
+    for name, renamed in (("slot that stays zero", zeros), ("slot equal to another", equal_slots(graph))):
+        for slot, reference in renamed.items():
+            # One by one: an op that needs a tensor keeps a slot that is zero, and no other.
+            found = rebuilt(graph, renamed={slot: reference})
+            if found is not None and found[0].measure() < graph.measure():
+                return found[0], found[1] + Counter([name])
+    return None
+
+
+def apply_once(program: Program, rule: Rule) -> Program | None:
+    """Return the program after one use of a rule, whether it gains anything or not, or None if it does not apply.
+
+    For tests and reports: a rule is right if this changes nothing that it does.
+    """
+    if rule.arithmetic == ("plain" if program.protected else "protected"):
+        return None
+    graph, _ = graph_of(program)
+    pattern, replacement = rule.terms()
+    assert isinstance(pattern, Call)
+    for found in _uses(graph, {pattern.op: ((rule, pattern, replacement),)}):
+        return to_program(found[1])
+    return None
+
+
+def _rewritten(graph: Graph, exact: bool) -> tuple[Graph, Counter[str]] | None:
+    """Apply the first rule that saves a statement or, if none does, the first that makes the measure smaller."""
+    now = graph.measure()
+    smaller: tuple[Graph, Counter[str]] | None = None
+    for rule, after, events in _uses(graph, _rules_by_op(exact, graph.program.protected)):
+        measure = after.measure()
+        if measure[0] < now[0]:
+            return after, events + Counter([rule.name])
+        if smaller is None and measure < now and not rule.shortens:
+            smaller = after, events + Counter([rule.name])
+    return smaller
+
+
+def _uses(graph: Graph, rules: Mapping[str, tuple[_Read, ...]]) -> Iterator[tuple[Rule, Graph, Counter[str]]]:
+    """Yield every use of a rule: the rule, the graph after it, and what building that graph removed."""
+    known: dict[Reference, Fact] | None = None
+    for index, (op, _) in enumerate(graph.nodes):
+        for rule, pattern, replacement in rules.get(op, ()):
+            for bindings in _matches(pattern, index, graph, {}):
+                if known is None and (rule.nonnegative or rule.bounded):
+                    known = facts(graph)
+                if not _holds(rule, bindings, known or {}):
+                    continue
+                found = rebuilt(graph, {index: _adding(replacement, bindings)})
+                if found is not None:
+                    yield rule, *found
+
+
+@cache
+def _rules_by_op(exact: bool, protected: bool) -> Mapping[str, tuple[_Read, ...]]:
+    """Return the rules in use with their terms, by the op at the root of the pattern; exact ones come first."""
+    table: dict[str, tuple[_Read, ...]] = {}
+    other = "plain" if protected else "protected"
+    for rule in RULES.values():
+        pattern, replacement = rule.terms()
+        if (rule.exact or not exact) and rule.arithmetic != other and isinstance(pattern, Call):
+            table[pattern.op] = (*table.get(pattern.op, ()), (rule, pattern, replacement))
+    return table
+
+
+def _matches(term: Term, reference: Reference, graph: Graph, bindings: Bindings) -> Iterator[Bindings]:
+    """Yield every way in which a term is the value of a reference, with arguments swapped where the op allows."""
+    if isinstance(term, Wildcard):
+        if term.constant and not isinstance(reference, float):
+            return
+        if term.name not in bindings:
+            yield {**bindings, term.name: reference}
+        elif same(bindings[term.name], reference):
+            yield bindings
+        return
+    if isinstance(term, float):
+        if same(term, reference):
+            yield bindings
+        return
+    if not isinstance(reference, int) or graph.nodes[reference][0] != term.op:
+        return
+    args = graph.nodes[reference][1]
+    yield from _all_match(term.args, args, graph, bindings)
+    if OPS[term.op].commutative and not same(args[0], args[1]):
+        yield from _all_match(term.args, args[::-1], graph, bindings)
+
+
+def _all_match(
+    terms: tuple[Term, ...], args: tuple[Reference, ...], graph: Graph, bindings: Bindings
+) -> Iterator[Bindings]:
+    if not terms:
+        yield bindings
+        return
+    for found in _matches(terms[0], args[0], graph, bindings):
+        yield from _all_match(terms[1:], args[1:], graph, found)
+
+
+def _holds(rule: Rule, bindings: Bindings, known: Mapping[Reference, Fact]) -> bool:
+    constants = {name: value for name, value in bindings.items() if isinstance(value, float)}
+    return (
+        rule.constants(constants)
+        and all(fact_of(known, bindings[name]).nonnegative for name in rule.nonnegative)
+        and all(fact_of(known, bindings[name]).bound <= BOUND for name in rule.bounded)
+    )
+
+
+def _adding(term: Term, bindings: Bindings) -> Callable[[Builder, Callable[[Reference], Reference]], Reference]:
+    """Return what adds a term to a graph that is being built."""
+
+    def add(builder: Builder, to_new: Callable[[Reference], Reference]) -> Reference:
+        def value(inner: Term) -> Reference:
+            if isinstance(inner, Wildcard):
+                return to_new(bindings[inner.name])
+            if isinstance(inner, float):
+                return inner
+            return builder.add(inner.op, tuple([value(argument) for argument in inner.args]), -1)
+
+        return value(term)
+
+    return add
