@@ -29,8 +29,10 @@ FAR = 0.9
 
 _DECAY = "weight_decay"
 _MOST_CONSTANTS = 12
-_SWEEPS = 3
-_MOST_COMBINATIONS = 150
+_SWEEPS = 2
+_MOST_COMBINATIONS = 500
+_FEW_STEPS = 6
+_CLOSER_LOOKS = 2
 _TIE = 1e-9
 _SAME_CONSTANT = 1e-6
 _LARGEST = 1e100
@@ -89,8 +91,9 @@ def nearest(program: Program) -> Nearest | None:
 
     Programs are compared by what they compute, so names, order and form do not matter. Decoupled weight decay is
     measured and compared apart. For the hyperparameters of each known program, the constants of this program are tried
-    in place of their defaults (with 1 - c, products of two, and 0), one hyperparameter at a time until nothing gets
-    closer. Among those that then compute the same, fewest changes win; otherwise the smallest distance.
+    in place of their defaults (with 1 - c, products of two, and 0): one hyperparameter at a time, and, where that
+    matches nowhere, in combination for the nearest few. Among those that then compute the same, fewest changes win;
+    otherwise the smallest distance.
 
     Returns:
         None if none is nearer than `FAR`, or the update is infinite or NaN on these numbers, zero, or weight decay
@@ -107,7 +110,11 @@ def nearest(program: Program) -> Nearest | None:
             if reference.key == key:
                 return Nearest(name, exact=True, distance=0.0)
         constants = _constants(program)
-        best = min((_fit(name, one, target, constants) for name, one in _references().items()), key=_rank)
+        found = sorted((_fit(name, target, constants) for name in _references()), key=_rank)
+        if not found[0].same_rule:
+            several = [one.name for one in found if len(_references()[one.name].hyperparameters) > 1]
+            found += [_fit(name, target, constants, together=True) for name in several[:_CLOSER_LOOKS]]
+    best = min(found, key=_rank)
     return best if best.distance <= FAR else None
 
 
@@ -178,18 +185,23 @@ def _constants(program: Program) -> _Constants:
     return _Constants(tuple(given), (*complements, *products[:_MOST_CONSTANTS], 0.0))
 
 
-def _fit(name: str, reference: _Reference, target: _Target, constants: _Constants) -> Nearest:
-    """Choose the hyperparameters of a known program that bring it nearest to the target."""
+def _fit(name: str, target: _Target, constants: _Constants, *, together: bool = False) -> Nearest:
+    """Choose the hyperparameters of a known program that bring it nearest to the target, one by one or together."""
+    reference = _references()[name]
     separate = reference.decoupled and target.decay is not None
     wanted = target.direction if separate else target.updates
     theirs = dict(reference.hyperparameters)
     apart = {_DECAY: 0.0} if separate and _DECAY in theirs else {}
     values = theirs | apart
     free = {one: constants.options(default) for one, default in theirs.items() if one not in apart}
-    together = math.prod(map(len, free.values())) <= _MOST_COMBINATIONS
-    sweeps = [tuple(free)] if together else [(one,) for _ in range(_SWEEPS) for one in free]
-    for names in sweeps:
-        values |= _best_values(reference.run, wanted, values, {one: free[one] for one in names})
+    if together:
+        values = _best_together(reference.run, wanted, values, free)
+    for _ in range(_SWEEPS):
+        before = values
+        for one, options in free.items():
+            values = _best_of(reference.run, wanted, [values | {one: option} for option in options])
+        if values == before:
+            break
     distance, scale = _distance(wanted, reference.run(varied_inputs(), values))
     if abs(scale - 1.0) <= SAME:
         scale = 1.0
@@ -204,16 +216,28 @@ def _fit(name: str, reference: _Reference, target: _Target, constants: _Constant
     return Nearest(name, False, distance, MappingProxyType(changes), scale)
 
 
-def _best_values(
+def _best_together(
     run: Runner, wanted: NDArray[np.float64], values: dict[str, float], options: dict[str, list[float]]
 ) -> dict[str, float]:
-    """Return the first combination of the options that comes nearest, all other hyperparameters as they are."""
-    nearest_yet, best = math.inf, {one: values[one] for one in options}
-    for combination in itertools.product(*options.values()):
-        tried = dict(zip(options, combination, strict=True))
-        distance, _ = _distance(wanted, run(varied_inputs(), values | tried))
+    """Return the nearest of many combinations: those that come nearest in a few steps, compared over all steps.
+
+    Of signs, one wrong constant can hide that another is right.
+    """
+    few = max(1, int(_MOST_COMBINATIONS ** (1.0 / max(1, len(options)))))
+    combinations = itertools.product(*(choice[:few] for choice in options.values()))
+    tried = [values | dict(zip(options, one, strict=True)) for one in combinations]
+    inputs = varied_inputs()[:_FEW_STEPS]
+    distances = [_distance(wanted[:_FEW_STEPS], run(inputs, one))[0] for one in tried]
+    return _best_of(run, wanted, [tried[i] for i in sorted(np.argsort(distances, kind="stable")[:_MOST_CONSTANTS])])
+
+
+def _best_of(run: Runner, wanted: NDArray[np.float64], tried: list[dict[str, float]]) -> dict[str, float]:
+    """Return the first of the settings that comes nearest."""
+    nearest_yet, best = math.inf, tried[0]
+    for values in tried:
+        distance, _ = _distance(wanted, run(varied_inputs(), values))
         if distance < nearest_yet - _TIE:
-            nearest_yet, best = distance, tried
+            nearest_yet, best = distance, values
     return best
 
 

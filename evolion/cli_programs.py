@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["COMMANDS"]
 
 _PROGRAM = click.argument("spec", metavar="PROGRAM")
+_LIFT = click.option("--lift", is_flag=True, help="Name recognised constants: hyperparameters instead of numbers.")
 
 
 @click.command()
@@ -64,21 +65,25 @@ def tasks(as_json: bool) -> None:
 
 @click.command()
 @_PROGRAM
+@_LIFT
 @JSON
-def show(spec: str, as_json: bool) -> None:
-    """Print the text of a program; with --json its properties and keys as well."""
+def show(spec: str, lift: bool, as_json: bool) -> None:
+    """Print the text of a program and, as comments, a report on it; with --json its keys as well."""
     from evolion.api import key, load
+    from evolion.program_report import program_report
 
-    program = load(spec)
+    program = _lifted(load(spec), lift)
+    report = program_report(program)
     if not as_json:
-        print(program, end="")
+        print(program)
+        print("\n".join(f"# {line}" for line in aligned(report.rows())))
         return
     keys = {
         "behaviour": key(program),
         "behaviour_up_to_lr": key(program, up_to_lr=True),
         "structure": key(program, kind="structure"),
     }
-    print(json.dumps(_described(program) | {"text": str(program), "keys": keys}))
+    print(json.dumps(_described(program) | {"text": str(program), "keys": keys, "report": report.as_json()}))
 
 
 @click.command()
@@ -110,13 +115,14 @@ def simplify(spec: str, approximate: bool, as_json: bool) -> None:
 @click.option("--to", "target", required=True, type=click.Choice(["optax", "text"]), help="What is written.")
 @click.option("-o", "--output", metavar="FILE", help="A new file; standard output without it.")
 @click.option("--force", is_flag=True, help="Overwrite FILE.")
+@_LIFT
 @JSON
-def export(spec: str, target: str, output: str | None, force: bool, as_json: bool) -> None:
+def export(spec: str, target: str, output: str | None, force: bool, lift: bool, as_json: bool) -> None:
     """Write a program as a module that needs jax and optax alone, or as its text."""
     from evolion.api import load
     from evolion.discovered.optax_source import to_source
 
-    program = load(spec)
+    program = _lifted(load(spec), lift)
     try:
         source = to_source(program, target, name=_identifier(spec))
     except ValueError:
@@ -129,6 +135,12 @@ def export(spec: str, target: str, output: str | None, force: bool, as_json: boo
         print(source, end="")
     else:
         print(f"wrote {output}")
+
+
+def _lifted(program: Program, wanted: bool) -> Program:
+    from evolion.primitives.lifting import lift
+
+    return lift(program) if wanted else program
 
 
 def _identifier(spec: str) -> str:

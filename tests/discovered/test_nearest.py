@@ -61,6 +61,11 @@ TEXTS: dict[str, tuple[str, str]] = {
         "lion with b2 0.99822 instead of 0.99, with weight decay 0.460198 instead of 0.001, "
         "learning rate times 0.000217176",
     ),
+    "lion among many constants": (
+        "def train(w, g, m, lr):\n    u = sign(0.1 * g + m * 0.9)\n    m = interp(g, m, 0.97)\n    s = lr * 0.3\n"
+        "    return s * u + s * 0.02 * w, m\n",
+        "lion with b2 0.97 instead of 0.99, with weight decay 0.02 instead of 0.001, learning rate times 0.3",
+    ),
     "sgd with decay": (
         "def train(w, g, lr):\n    return lr * (g + 0.01 * w)\n",
         "sgd with weight decay 0.01 added",

@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -92,6 +93,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+REPORTED = ["nearest", "cost", "state", "reads", "works", "gradient", "bound", "lr", "weights"]
+
+
 def contents(folder: Path) -> dict[str, bytes]:
     return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
@@ -139,6 +143,10 @@ JSON_COMMANDS: dict[str, tuple[list[str], Callable[[Any], bool]]] = {
     "known": (["known"], lambda data: set(data) == set(evolion.known())),
     "tasks": (["tasks"], lambda data: set(data) == set(evolion.tasks())),
     "show": (["show", "lion"], lambda data: evolion.parse(data["text"]) == evolion.known()["lion"]),
+    "show what is measured": (["show", "lion"], lambda data: data["report"]["properties"]["gradient_scale_invariant"]),
+    "show what is near": (["show", "lion"], lambda data: data["report"]["nearest"]["name"] == "lion"),
+    "show what is far": (["show", "run:1"], lambda data: data["report"]["nearest"] is None),
+    "show lifted": (["show", "run:0", "--lift"], lambda data: data["hyperparameters"] == {}),
     "show the best of a run": (["show", "run"], lambda data: data["text"].endswith("return lr\n")),
     "show a candidate": (["show", "run:0"], lambda data: data["text"].endswith("return g\n")),
     "simplify": (["simplify", "adam"], lambda data: data["statements"] == data["statements_before"]),
@@ -174,14 +182,26 @@ def test_tuned_evaluation_is_on_other_seeds(folder: Path, capsys: pytest.Capture
 
 
 def test_what_is_shown_can_be_used(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The text of `show` is a program text again, and an export with --force replaces the file, whole."""
+    """The text of `show` is a program text with a report below, and an export with --force replaces the file, whole."""
     for name, program in evolion.known().items():
         assert run(["show", name]) == 0
-        assert evolion.parse(capsys.readouterr().out) == program
+        shown = evolion.parse(capsys.readouterr().out)
+        assert replace(shown, comments=()) == program
+        assert [comment.text.split()[0] for comment in shown.comments] == REPORTED
     assert run(["export", "lion", "--to", "optax", "-o", "mine.txt", "--force"]) == 0
     tree = ast.parse((folder / "mine.txt").read_text())
     assert "lion" in {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
     assert sorted(path.name for path in folder.iterdir()) == ["mine.txt", "run", "wrong.toml"]
+
+
+@pytest.mark.parametrize("command", [["show"], ["export", "--to", "text"], ["export", "--to", "optax"]])
+def test_lifted_constants_have_names(folder: Path, capsys: pytest.CaptureFixture[str], command: list[str]) -> None:
+    """With --lift the numbers of a found program become arguments that a user can set; without it they stay numbers."""
+    text = "def train(w, g, m, lr):\n    m = interp(g, m, 0.9)\n    return lr * (sign(m) + 0.01 * w), m\n"
+    (folder / "found.txt").write_text(text)
+    for options, named in (([], False), (["--lift"], True)):
+        assert run([*command, "found.txt", *options]) == 0
+        assert ("weight_decay" in capsys.readouterr().out) is named
 
 
 @pytest.mark.parametrize(
