@@ -35,7 +35,7 @@ _FEW_STEPS = 6
 _CLOSER_LOOKS = 2
 _TIE = 1e-9
 _SAME_CONSTANT = 1e-6
-_LARGEST = 1e100
+_SMALLEST, _LARGEST = 1e-100, 1e100
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +96,8 @@ def nearest(program: Program) -> Nearest | None:
     otherwise the smallest distance.
 
     Returns:
-        None if none is nearer than `FAR`, or the update is infinite or NaN on these numbers, zero, or weight decay
-        alone.
+        None if none is nearer than `FAR`, or the update on these numbers is infinite, NaN, beyond 1e100, below 1e-100
+        or weight decay alone.
 
     """
     program = remove_dead_code(program)
@@ -167,12 +167,11 @@ def _references() -> Mapping[str, _Reference]:
 def _target(program: Program) -> _Target | None:
     run, inputs = runner(program, VARIED_LAYOUT), varied_inputs()
     updates = run(inputs)
-    if not 0.0 < float(np.abs(updates).max()) < _LARGEST:
-        return None
     decay = measured_decay(run, inputs)
+    # Where the updates are weight decay alone, no direction is left to compare.
     direction = updates if decay is None else run(without_weights(inputs))
-    # A program that decays weights and does nothing else has no direction to compare.
-    return _Target(updates, direction, decay) if direction.any() else None
+    sizes = [float(np.abs(values).max()) for values in (updates, direction)]
+    return _Target(updates, direction, decay) if all(_SMALLEST < size < _LARGEST for size in sizes) else None
 
 
 def _constants(program: Program) -> _Constants:

@@ -62,7 +62,7 @@ class ProgramReport:
 
 
 def program_report(program: Program) -> ProgramReport:
-    """Measure a program, in a few tenths of a second at most."""
+    """Measure a program, as a rule in less than a few tenths of a second."""
     return ProgramReport(cost(program), properties(program), nearest(program))
 
 

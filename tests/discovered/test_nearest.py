@@ -111,7 +111,19 @@ def test_other_rules_have_a_distance() -> None:
 
 
 @pytest.mark.parametrize(
-    "expression", ["g - g", "log(g - 1 - g)", "lr", "-1 * lr * g", "lr * w", "lr * noise", "g * 1e200", "hess * lr"]
+    "expression",
+    [
+        "g - g",
+        "log(g - 1 - g)",
+        "lr",
+        "-1 * lr * g",
+        "lr * w",
+        "lr * noise",
+        "g * 1e200",
+        "hess * lr",
+        "g * 1e-306",
+        "lr * (g * 1e-306 + w)",
+    ],
 )
 def test_some_programs_have_no_relative(expression: str) -> None:
     """Nothing is said about an update that is zero, not finite, against the gradient or apart from it."""
