@@ -3,12 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from evolion.evaluators.environment import prepare
-
 pytest.register_assert_rewrite("laws.evaluator_laws")
-
-# Before any test computes with jax: scores of this process are compared with those of workers, bit for bit.
-prepare()
 
 
 @pytest.fixture(scope="session")

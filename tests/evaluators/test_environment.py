@@ -4,6 +4,7 @@ import sys
 
 import pytest
 
+from evolion.evaluators import environment
 from evolion.evaluators.environment import adopt, prepare, settings
 
 COMPUTE = """
@@ -29,14 +30,15 @@ OWN = ("XLA_FLAGS", "NPROC", "JAX_PLATFORMS", "OMP_NUM_THREADS", "OPENBLAS_NUM_T
 
 @pytest.fixture
 def bare(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An environment in which nobody has set anything; restored afterwards."""
+    """An environment in which nobody has set anything; restored afterwards, as is the note of a late setting."""
+    monkeypatch.setattr(environment, "_state", {"late": False})
     monkeypatch.setattr(os, "environ", {k: v for k, v in os.environ.items() if k not in OWN})
 
 
 def python(script: str, *prefix: str, **variables: str) -> str:
-    environment = {k: v for k, v in os.environ.items() if k not in OWN} | {"JAX_PLATFORMS": "cpu"} | variables
+    given = {k: v for k, v in os.environ.items() if k not in OWN} | {"JAX_PLATFORMS": "cpu"} | variables
     command = [*prefix, sys.executable, "-c", script]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.strip()
+    return subprocess.run(command, env=given, capture_output=True, text=True, check=True).stdout.strip()
 
 
 @pytest.mark.usefixtures("bare")

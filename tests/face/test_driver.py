@@ -191,13 +191,14 @@ def test_found_optimizer_trains_without_evolion(undisturbed: tuple[Path, Result]
     """The exported file is imported by a new process in which evolion cannot be imported, and takes a step."""
     source = next(path for path in undisturbed[1].files if path.suffix == ".py")
     script = f"""
-import importlib.util, sys
+import importlib.util, inspect, sys
 sys.modules["evolion"] = None
 import jax, jax.numpy as jnp, optax
 spec = importlib.util.spec_from_file_location("discovered", {str(source)!r})
 module = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(module)
-tx = module.discovered(1e-3)
+takes = inspect.signature(module.discovered).parameters
+tx = module.discovered(*([1e-3] if "learning_rate" in takes else []))
 params = {{"w": jnp.ones((3, 2)), "b": jnp.zeros(2)}}
 updates, state = jax.jit(tx.update)(params, tx.init(params), params)
 assert jax.tree.structure(optax.apply_updates(params, updates)) == jax.tree.structure(params)
