@@ -34,7 +34,7 @@ class ProgramReport:
         return [
             ("nearest", str(self.nearest) if self.nearest else "no known optimizer is near"),
             ("cost", _cost(self.cost)),
-            ("state", f"{self.cost.slots} slots, {self.cost.state} numbers per parameter"),
+            ("state", f"{_count(self.cost.slots, 'slot')}, {_count(self.cost.state, 'number')} per parameter"),
             ("reads", " ".join(found.inputs) or "nothing"),
             ("works on", _REACHES[found.reach]),
             ("gradient", f"{_scale(found)}; {_said(found.odd, 'odd', 'not odd', 'whether odd is not known')}"),
@@ -103,3 +103,7 @@ def _weights(found: Properties) -> str:
     if found.weight_decay is None:
         return "used, not recognised as decoupled weight decay"
     return f"decoupled weight decay {found.weight_decay:.6g}" if found.weight_decay else "no effect"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -46,7 +46,7 @@ def test_lion_reads_well() -> None:
     assert dict(program_report(known()["lion"]).rows()) == {
         "nearest": "lion",
         "cost": "10 operations per parameter",
-        "state": "1 slots, 1 numbers per parameter",
+        "state": "1 slot, 1 number per parameter",
         "reads": "w g lr",
         "works on": "each entry on its own",
         "gradient": "invariant to its scale; odd",
