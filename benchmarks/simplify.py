@@ -10,12 +10,12 @@ import json
 import statistics
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 
-from evolion.discovered.library import known
+from evolion.discovered.library import known, load
 from evolion.primitives.keys import behavioural_key, structural_key
-from evolion.primitives.parser import parse
 from evolion.primitives.program import Program
 from evolion.primitives.simplify import simplify
 from evolion.search.mutation import MutationConfig, mutate
@@ -23,32 +23,7 @@ from evolion.search.random_search import random_program
 
 ADAMW = known()["adamw_seed"]
 CONFIG = MutationConfig().for_seed(ADAMW)
-LION_RAW = parse("""
-@protected
-def train(w, g, m, v, lr):
-    g = clip(g, lr)
-    m = clip(m, lr)
-    v845 = sqrt(0.6270633339881897)
-    v968 = sign(v)
-    v968 = v - v
-    g = arcsin(g)
-    m = interp(g, v, 0.8999999761581421)
-    v1 = m * m
-    v = interp(g, m, 1.109133005142212)
-    v845 = tanh(v845)
-    lr = lr * 0.0002171761734643951
-    update = m * lr
-    v1 = sqrt(v1)
-    update = update / v1
-    wd = lr * 0.4601978361606598
-    v1 = square(v1)
-    wd = wd * w
-    m = cosh(update)
-    lr = tan(1.4572199583053589)
-    update = update + wd
-    lr = cos(v845)
-    return update, m, v
-""")
+LION_RAW = load(str(Path(__file__).parent / "lion_raw.txt"))
 
 
 def lineage(count: int, generations: int) -> Iterator[Program]:

@@ -22,6 +22,10 @@ __all__ = ["Simplified", "apply_once", "simplified", "simplify"]
 
 Bindings = dict[str, Reference]
 
+Added = Callable[[Builder, Callable[[Reference], Reference]], Reference]
+"""What adds a value to a graph that is being built, as in `rebuilt`."""
+
+_LONG = 100  # more nodes than a search makes: there, each rewrite is chosen by what it gains
 _Read = tuple[Rule, Term, Term]
 """A rule with its pattern and its replacement."""
 
@@ -57,7 +61,10 @@ def simplified(program: Program, *, exact: bool = True) -> Simplified:
     """Return what `simplify` does, and which rules fired how often."""
     graph, fired = graph_of(program)
     while True:
-        step = _without_slots(graph) or _rewritten(graph, exact)
+        step = _without_slots(graph)
+        if step is None and len(graph.nodes) > _LONG:
+            step = _many_rewritten(graph, exact)
+        step = step or _rewritten(graph, exact)
         if step is None:
             break
         graph, events = step
@@ -82,11 +89,11 @@ def _without_slots(graph: Graph) -> tuple[Graph, Counter[str]] | None:
     """Read 0 in place of slots that stay zero, and one slot in place of others that hold the same."""
     zeros: dict[str, Reference] = dict.fromkeys(sorted(zero_slots(graph)), 0.0)
     for name, renamed in (("slot that stays zero", zeros), ("slot equal to another", equal_slots(graph))):
-        for slot, reference in renamed.items():
-            # One by one: an op that needs a tensor keeps a slot that is zero, and no other.
-            found = rebuilt(graph, renamed={slot: reference})
+        # All at once or, as an op that needs a tensor keeps a slot that is zero, one by one.
+        for chosen in (renamed, *({slot: reference} for slot, reference in renamed.items())):
+            found = rebuilt(graph, renamed=chosen) if chosen else None
             if found is not None and found[0].measure() < graph.measure():
-                return found[0], found[1] + Counter([name])
+                return found[0], found[1] + Counter([name] * len(chosen))
     return None
 
 
@@ -118,19 +125,39 @@ def _rewritten(graph: Graph, exact: bool) -> tuple[Graph, Counter[str]] | None:
     return smaller
 
 
+def _many_rewritten(graph: Graph, exact: bool) -> tuple[Graph, Counter[str]] | None:
+    """Apply the first rule at every node at once, if that saves a statement.
+
+    Each replacement has the value of what it replaces, so they do not hinder each other. Long programs need it: one
+    rewrite at a time costs a walk over all of the program.
+    """
+    chosen: dict[int, tuple[Rule, Added]] = {}
+    for index, rule, added in _places(graph, _rules_by_op(exact, graph.program.protected)):
+        chosen.setdefault(index, (rule, added))
+    found = rebuilt(graph, {index: added for index, (_, added) in chosen.items()})
+    if found is None or found[0].measure()[0] >= graph.measure()[0]:
+        return None
+    return found[0], found[1] + Counter([rule.name for rule, _ in chosen.values()])
+
+
 def _uses(graph: Graph, rules: Mapping[str, tuple[_Read, ...]]) -> Iterator[tuple[Rule, Graph, Counter[str]]]:
     """Yield every use of a rule: the rule, the graph after it, and what building that graph removed."""
+    for index, rule, added in _places(graph, rules):
+        found = rebuilt(graph, {index: added})
+        if found is not None:
+            yield rule, *found
+
+
+def _places(graph: Graph, rules: Mapping[str, tuple[_Read, ...]]) -> Iterator[tuple[int, Rule, Added]]:
+    """Yield every node at which a rule applies, the rule, and what adds its replacement."""
     known: dict[Reference, Fact] | None = None
     for index, (op, _) in enumerate(graph.nodes):
         for rule, pattern, replacement in rules.get(op, ()):
             for bindings in _matches(pattern, index, graph, {}):
                 if known is None and (rule.nonnegative or rule.bounded):
                     known = facts(graph)
-                if not _holds(rule, bindings, known or {}):
-                    continue
-                found = rebuilt(graph, {index: _adding(replacement, bindings)})
-                if found is not None:
-                    yield rule, *found
+                if _holds(rule, bindings, known or {}):
+                    yield index, rule, _adding(replacement, bindings)
 
 
 @cache
@@ -186,7 +213,7 @@ def _holds(rule: Rule, bindings: Bindings, known: Mapping[Reference, Fact]) -> b
     )
 
 
-def _adding(term: Term, bindings: Bindings) -> Callable[[Builder, Callable[[Reference], Reference]], Reference]:
+def _adding(term: Term, bindings: Bindings) -> Added:
     """Return what adds a term to a graph that is being built."""
 
     def add(builder: Builder, to_new: Callable[[Reference], Reference]) -> Reference:

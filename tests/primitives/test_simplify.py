@@ -1,4 +1,5 @@
 import random
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -7,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import disguised, programs, random_program
 
-from evolion.discovered.library import known
+from evolion.discovered.library import known, load
 from evolion.primitives.dataflow import remove_dead_code
 from evolion.primitives.keys import behavioural_key
 from evolion.primitives.numpy_interpreter import trajectory
@@ -16,33 +17,7 @@ from evolion.primitives.program import Program
 from evolion.primitives.simplify import simplified, simplify
 from evolion.search.mutation import MutationConfig, mutate
 
-RAW = parse("""
-# As published: program 4 of the Lion paper, its letters kept.
-@protected
-def train(w, g, m, v, lr):
-    g = clip(g, lr)
-    m = clip(m, lr)
-    v845 = sqrt(0.6270633339881897)
-    v968 = sign(v)
-    v968 = v - v
-    g = arcsin(g)
-    m = interp(g, v, 0.8999999761581421)
-    v1 = m * m
-    v = interp(g, m, 1.109133005142212)
-    v845 = tanh(v845)
-    lr = lr * 0.0002171761734643951
-    update = m * lr
-    v1 = sqrt(v1)
-    update = update / v1
-    wd = lr * 0.4601978361606598
-    v1 = square(v1)
-    wd = wd * w
-    m = cosh(update)
-    lr = tan(1.4572199583053589)
-    update = update + wd
-    lr = cos(v845)
-    return update, m, v
-""")
+RAW = load(str(Path(__file__).resolve().parents[2] / "benchmarks" / "lion_raw.txt"))
 ALGEBRA = (
     *("negative", "abs", "square", "sqrt", "multiply", "multiply", "divide", "add", "add", "subtract", "sign"),
     *("interp", "max", "tanh", "reciprocal", "cube", "power", "norm", "clip", "dot", "identity"),
@@ -200,6 +175,13 @@ def test_comments_stay_with_their_statements() -> None:
     )
     kept = '# top\ndef train(g, lr):\n    """Doc."""\n    # kept\n    u = lr * g\n    # end\n    return u\n'
     assert str(simplify(program)) == kept
+
+
+@pytest.mark.parametrize(("operation", "left"), [("negative(u)", 0), ("u * 1.01", 1), ("u + g", 2000)])
+def test_long_programs_are_simplified_at_once(operation: str, left: int) -> None:
+    """Two thousand statements that all go, or none, take about a second: not one walk for each rewrite."""
+    program = text("u = g;" + f"u = {operation};" * 1999 + f"u = {operation}", "g", "")
+    assert len(simplify(program, exact=False).statements) == left
 
 
 def test_what_fired_is_counted() -> None:
