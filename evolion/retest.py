@@ -18,6 +18,7 @@ from evolion.ledger import Ledger, Request
 from evolion.metric import excess, metric_of
 from evolion.primitives.keys import behavioural_key
 from evolion.primitives.program import Program
+from evolion.primitives.simplify import simplify
 from evolion.proxies.registry import get_task
 from evolion.proxies.score import Score, Status
 from evolion.records import Outcome
@@ -141,7 +142,10 @@ def _with_decay(program: Program, decay: float | None) -> Program:
 
 
 def finalists_of(store: RunStore, count: int) -> list[Finalist]:
-    """Return the best candidates of a run that differ by more than a rescaling of the learning rate, fittest first."""
+    """Return the best candidates of a run that differ by more than a rescaling of the learning rate, fittest first.
+
+    Their programs are simplified by the exact rules, so that tuning and ablation see the short form.
+    """
     ranked: list[tuple[Any, ...]] = [(o.fitness, o.number, o) for o in store.outcomes() if o.fitness is not None]
     chosen: list[Finalist] = []
     kinds: set[str] = set()
@@ -150,7 +154,7 @@ def finalists_of(store: RunStore, count: int) -> list[Finalist]:
         kind = behavioural_key(program, up_to_lr=True)
         if kind not in kinds:
             kinds.add(kind)
-            chosen.append(Finalist(number, program, outcome.fitness))
+            chosen.append(Finalist(number, simplify(program), outcome.fitness))
         if len(chosen) == count:
             break
     return chosen
@@ -280,7 +284,7 @@ def _ablate(bench: _Bench, found: Program, settings: Sequence[_Setting]) -> tupl
         # The shortest program first, then the one that gains most.
         removal, shorter = min(harmless, key=lambda row: (len(row[1].statements), _total(row[0])))
         log.append(removal)
-        program = shorter
+        program = simplify(shorter)
     return program, tuple(log)
 
 

@@ -21,6 +21,7 @@ from evolion.errors import InputError, JobError, RunError
 from evolion.primitives.dataflow import remove_dead_code
 from evolion.primitives.keys import ProbeStatus
 from evolion.primitives.parser import parse
+from evolion.primitives.simplify import simplify
 from evolion.search.types import NoProgramError
 
 TESTS = Path(__file__).parents[1]
@@ -173,6 +174,13 @@ def test_candidates_are_valid_and_free_of_dead_code(undisturbed: tuple[Path, Res
     for candidate in contents(undisturbed[0])["candidates"]:
         program = parse(candidate.text)
         assert remove_dead_code(program) == program
+
+
+def test_winner_is_simplified(undisturbed: tuple[Path, Result]) -> None:
+    """What a run ends with has nothing that an exact rule would still remove."""
+    winner = undisturbed[1].winner
+
+    assert simplify(winner) == winner
 
 
 def test_result_is_json_and_text(undisturbed: tuple[Path, Result]) -> None:
