@@ -63,7 +63,7 @@ def interpreted(program: Program, task: str, steps: int) -> Callable[[], Any]:
 
     def run() -> Any:
         encoding = encode(program)
-        return interpret(encoding, scalar_table(encoding, rates), task, steps=steps, seed=0, split="validation")
+        return interpret(encoding, scalar_table(encoding, rates), task, seed=0, split="validation")
 
     return run
 
@@ -71,7 +71,7 @@ def interpreted(program: Program, task: str, steps: int) -> Callable[[], Any]:
 def compiled(program: Program, task: str, steps: int) -> Callable[[], Any]:
     """Return one training run by the program compiled into the loop; the first call compiles."""
     rates = (RATE * multipliers(steps)).astype(np.float32)
-    return lambda: compile_and_run(program, rates, task, steps=steps, seed=0, split="validation")
+    return lambda: compile_and_run(program, rates, task, seed=0, split="validation")
 
 
 def seconds(run: Callable[[], Any]) -> float:

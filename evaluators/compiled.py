@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
@@ -11,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from evolion.evaluators.flat_ops import flat_meaning
-from evolion.evaluators.loop import FlatTask, Outcome, StepInputs, UpdateRule, flat_task, training_loop
+from evolion.evaluators.loop import Outcome, StepInputs, TrainingLoop, UpdateRule, flat_task, training_loop
 from evolion.primitives.dataflow import Reference, data_flow
 from evolion.primitives.numpy_interpreter import Layout
 from evolion.primitives.program import Program
@@ -57,9 +56,9 @@ def _rule(program: Program, layout: Layout) -> UpdateRule:
 
 
 @lru_cache(maxsize=8)
-def _compiled(program: Program, task: str) -> tuple[FlatTask, Callable[..., Outcome]]:
+def _compiled(program: Program, task: str) -> TrainingLoop:
     flat = flat_task(task)
-    return flat, training_loop(flat, _rule(program, flat.layout))
+    return training_loop(flat, _rule(program, flat.layout))
 
 
 def compile_and_run(
@@ -67,24 +66,15 @@ def compile_and_run(
     learning_rates: np.ndarray[Any, np.dtype[np.float32]],
     task: str,
     *,
-    steps: int,
     seed: int,
     split: Any,
 ) -> Outcome:
-    """Train `task` for `steps` with a program compiled for it; `learning_rates` is the rate of every step.
+    """Train `task` with a program compiled for it; `learning_rates` is the rate of every step.
 
     Learning rates and seeds share one compilation; the last eight programs are kept.
     """
-    flat, loop = _compiled(program, task)
+    steps = len(learning_rates)
     table = np.stack(
         [learning_rates, np.arange(1, steps + 1), np.full(steps, steps)], axis=1, dtype=np.float32, casting="same_kind"
     )
-    return loop(
-        None,
-        flat.weights(seed),
-        flat.batches("train"),
-        flat.order(seed, steps),
-        flat.batches(split),
-        table,
-        np.int32(seed),
-    )
+    return _compiled(program, task)(None, table, seed=seed, split=split)

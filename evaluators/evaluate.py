@@ -41,7 +41,7 @@ def evaluate_job(job: Job) -> Score:
 
     def train(rates: NDArray[np.float32], seed: int) -> Outcome:
         table = scalar_table(encoding, rates)
-        return interpret(encoding, table, job.task, steps=job.steps, seed=seed, split=job.split)
+        return interpret(encoding, table, job.task, seed=seed, split=job.split)
 
     return _score(job, train)
 
@@ -55,7 +55,7 @@ def evaluate_compiled(job: Job) -> Score:
         return _invalid(error)
 
     def train(rates: NDArray[np.float32], seed: int) -> Outcome:
-        return compile_and_run(program, rates, job.task, steps=job.steps, seed=seed, split=job.split)
+        return compile_and_run(program, rates, job.task, seed=seed, split=job.split)
 
     return _score(job, train)
 

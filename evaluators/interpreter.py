@@ -24,7 +24,7 @@ from evolion.evaluators.encoding import (
     Opcode,
 )
 from evolion.evaluators.flat_ops import flat_meaning
-from evolion.evaluators.loop import FlatTask, Outcome, StepInputs, UpdateRule, flat_task, training_loop
+from evolion.evaluators.loop import Outcome, StepInputs, TrainingLoop, UpdateRule, flat_task, training_loop
 from evolion.primitives.numpy_interpreter import Layout
 from evolion.primitives.ops import OPS
 
@@ -106,25 +106,16 @@ def _write(registers: jax.Array, value: jax.Array, row: jax.Array) -> jax.Array:
 
 
 @lru_cache(maxsize=8)
-def _compiled(task: str) -> tuple[FlatTask, Callable[..., Outcome]]:
+def _compiled(task: str) -> TrainingLoop:
     flat = flat_task(task)
-    return flat, training_loop(flat, _rule(flat.layout))
+    return training_loop(flat, _rule(flat.layout))
 
 
 def interpret(
-    encoding: Encoding, table: np.ndarray[Any, np.dtype[np.float32]], task: str, *, steps: int, seed: int, split: Any
+    encoding: Encoding, table: np.ndarray[Any, np.dtype[np.float32]], task: str, *, seed: int, split: Any
 ) -> Outcome:
-    """Train `task` for `steps` with an encoded program and the scalar table of a learning rate, from one seed."""
-    flat, loop = _compiled(task)
+    """Train `task` with an encoded program from one seed, for as many steps as its scalar table has rows."""
     code = _Code(
         encoding.code, np.int32(encoding.length), np.int32(encoding.update), np.int32(encoding.initial_weights)
     )
-    return loop(
-        code,
-        flat.weights(seed),
-        flat.batches("train"),
-        flat.order(seed, steps),
-        flat.batches(split),
-        table,
-        np.int32(seed),
-    )
+    return _compiled(task)(code, table, seed=seed, split=split)

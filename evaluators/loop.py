@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.flatten_util import ravel_pytree
 
@@ -15,7 +16,7 @@ from evolion.primitives.numpy_interpreter import Layout
 from evolion.proxies.registry import get_task
 from evolion.proxies.task import Split, Task
 
-__all__ = ["Outcome", "StepInputs", "UpdateRule", "flat_task", "training_loop"]
+__all__ = ["Outcome", "StepInputs", "TrainingLoop", "UpdateRule", "flat_task", "training_loop"]
 
 
 class StepInputs(NamedTuple):
@@ -111,8 +112,18 @@ def flat_task(name: str) -> FlatTask:
     return FlatTask(task, layout, unravel, weights, order, batches)
 
 
-def training_loop(flat: FlatTask, rule: UpdateRule) -> Callable[..., Outcome]:
-    """Return the compiled loop (program arguments, weights, data, order, evaluation batch, table, seed) to `Outcome`.
+class TrainingLoop(Protocol):
+    """Trains a task with one update rule."""
+
+    def __call__(
+        self, arguments: Any, table: np.ndarray[Any, np.dtype[np.float32]], *, seed: int, split: Split
+    ) -> Outcome:
+        """Train from a seed for as many steps as the scalar table has rows, and score the end on a split."""
+        ...
+
+
+def training_loop(flat: FlatTask, rule: UpdateRule) -> TrainingLoop:
+    """Return the compiled loop of a task and an update rule, whose `arguments` it takes.
 
     It is traced once per shape of the arguments, so once per horizon, whatever the program. It stops at the first loss
     that is not finite.
@@ -151,4 +162,13 @@ def training_loop(flat: FlatTask, rule: UpdateRule) -> Callable[..., Outcome]:
         steps, weights, _, losses, finite = lax.while_loop(unfinished, advance, carry)
         return Outcome(losses, steps, loss(weights, evaluation), finite & jnp.isfinite(weights).all())
 
-    return jax.jit(run)
+    compiled = jax.jit(run)
+
+    def train(arguments: Any, table: np.ndarray[Any, np.dtype[np.float32]], *, seed: int, split: Split) -> Outcome:
+        weights, order = flat.weights(seed), flat.order(seed, len(table))
+        outcome: Outcome = compiled(
+            arguments, weights, flat.batches("train"), order, flat.batches(split), table, np.int32(seed)
+        )
+        return outcome
+
+    return train
