@@ -16,7 +16,8 @@ import numpy as np
 
 from evolion.primitives.dataflow import Reference, data_flow
 from evolion.primitives.kinds import Kind
-from evolion.primitives.ops import OPS, Elementwise, Op, Reduction
+from evolion.primitives.op import Elementwise, Op, Reduction
+from evolion.primitives.ops import OPS
 from evolion.primitives.program import Program, infer_kinds
 
 __all__ = ["Assignment", "Outline", "outline"]

@@ -12,7 +12,7 @@ import numpy as np
 from evolion.evaluators.flat_ops import flat_meaning
 from evolion.evaluators.loop import Outcome, StepInputs, TrainingLoop, UpdateRule, flat_task, training_loop
 from evolion.primitives.dataflow import Reference, data_flow
-from evolion.primitives.numpy_interpreter import Layout
+from evolion.primitives.layout import Layout
 from evolion.primitives.program import Program
 
 __all__ = ["compile_and_run"]

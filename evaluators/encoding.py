@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from evolion.primitives.dataflow import Reference, data_flow, remove_dead_code
 from evolion.primitives.kinds import Kind
-from evolion.primitives.ops import LION, OPS, Elementwise
+from evolion.primitives.op import Elementwise
+from evolion.primitives.ops import LION, OPS
 from evolion.primitives.program import Program, infer_kinds
 
 __all__ = [

@@ -13,8 +13,9 @@ import jax
 import jax.numpy as jnp
 
 from evolion.primitives.kinds import Kind
-from evolion.primitives.numpy_interpreter import Layout
-from evolion.primitives.ops import OPS, Elementwise
+from evolion.primitives.layout import Layout
+from evolion.primitives.op import Elementwise
+from evolion.primitives.ops import OPS
 
 __all__ = ["flat_meaning"]
 

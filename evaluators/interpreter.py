@@ -25,7 +25,7 @@ from evolion.evaluators.encoding import (
 )
 from evolion.evaluators.flat_ops import flat_meaning
 from evolion.evaluators.loop import Outcome, StepInputs, TrainingLoop, UpdateRule, flat_task, training_loop
-from evolion.primitives.numpy_interpreter import Layout
+from evolion.primitives.layout import Layout
 from evolion.primitives.ops import OPS
 
 __all__ = ["interpret"]

@@ -12,7 +12,7 @@ import numpy as np
 from jax import lax
 from jax.flatten_util import ravel_pytree
 
-from evolion.primitives.numpy_interpreter import Layout
+from evolion.primitives.layout import Layout
 from evolion.proxies.registry import get_task
 from evolion.proxies.task import Split, Task
 

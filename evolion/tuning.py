@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from scipy.stats import qmc
 
 from evolion.primitives.kinds import Kind
-from evolion.primitives.numpy_interpreter import Layout, initial_slots, stepper, widen
+from evolion.primitives.layout import Layout
+from evolion.primitives.numpy_interpreter import initial_slots, stepper
 from evolion.primitives.program import Program
 from evolion.proxies.registry import get_task
 from evolion.proxies.schedules import multipliers
@@ -114,8 +115,7 @@ def _dry_update(program: Program, task: str, steps: int) -> NDArray[np.float64]:
             g = layout.flatten(leaves)
             values |= {"g": g, "noise": g, "hess": np.square(g), "t": float(t)}
             update, slots = step(values | slots)
-            slots = {slot.name: widen(slots[slot.name], slot.kind, layout) for slot in program.slots}
-    return np.asarray(widen(update, Kind.TENSOR, layout), np.float64)
+    return np.asarray(update, np.float64)
 
 
 def decays_weights(program: Program, task: str) -> bool:

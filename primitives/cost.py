@@ -14,7 +14,8 @@ from dataclasses import dataclass
 
 from evolion.primitives.dataflow import data_flow, live_statements
 from evolion.primitives.kinds import Kind
-from evolion.primitives.ops import OPS, Reduction
+from evolion.primitives.op import Reduction
+from evolion.primitives.ops import OPS
 from evolion.primitives.program import Program, Statement, infer_kinds
 
 __all__ = ["Cost", "cost", "statement_cost"]

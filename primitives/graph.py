@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from evolion.primitives.dataflow import Reference, data_flow
-from evolion.primitives.kinds import Kind
-from evolion.primitives.ops import OPS, Elementwise, result_kind
+from evolion.primitives.kinds import Kind, widens
+from evolion.primitives.op import Elementwise, result_kind
+from evolion.primitives.ops import OPS
 from evolion.primitives.program import Program
 
 __all__ = ["Builder", "Graph", "Node", "folded", "graph_of", "rebuilt", "same"]
@@ -141,7 +142,7 @@ def graph_of(program: Program) -> tuple[Graph, Counter[str]]:
     slots = {name: moved.get(r, r) if r.__class__ is int else r for name, r in flow.next_slots.items()}
     update = moved[flow.update] if flow.update.__class__ is int else flow.update
     # A program that exists has fitting kinds, and folding cannot narrow a value that an op needs wide.
-    graph = _finished(program, builder, update, slots)
+    graph = _finished(program, builder, update, slots, {})
     assert graph is not None
     dead = len(builder.nodes) - len(graph.nodes)
     builder.fired |= {"dead code": dead, "dead slot": len(slots) - len(graph.next_slots)}
@@ -168,6 +169,8 @@ def rebuilt(
     replacements, renamed = replacements or {}, renamed or {}
     builder = Builder(graph.program.protected)
     moved: list[Reference] = []
+    required: dict[int, tuple[Kind, ...]] = {}
+    entry = {parameter.name: parameter.kind for parameter in graph.program.parameters}
 
     def to_new(reference: Reference) -> Reference:
         if isinstance(reference, int):
@@ -183,13 +186,25 @@ def rebuilt(
                 builder.origins[-1] = graph.origins[index]
         else:
             moved.append(builder.add(op, tuple([to_new(argument) for argument in args]), graph.origins[index]))
+            if isinstance(moved[-1], int) and not isinstance(OPS[op].meaning, Elementwise):
+                required[moved[-1]] = tuple([_kind(argument, graph.kinds, entry) for argument in args])
     slots = {name: to_new(r) for name, r in graph.next_slots.items() if name not in renamed}
-    new = _finished(graph.program, builder, to_new(graph.update), slots)
+    new = _finished(graph.program, builder, to_new(graph.update), slots, required)
     return None if new is None else (new, builder.fired)
 
 
-def _finished(program: Program, builder: Builder, update: Reference, slots: dict[str, Reference]) -> Graph | None:
-    """Leave out what no update can depend on and infer the kinds; None if they do not fit."""
+def _finished(
+    program: Program,
+    builder: Builder,
+    update: Reference,
+    slots: dict[str, Reference],
+    required: Mapping[int, tuple[Kind, ...]],
+) -> Graph | None:
+    """Leave out what no update can depend on and infer the kinds; None if they do not fit.
+
+    `required` has the kinds that the arguments of some nodes must have: a sum over the rows of a tensor of equal
+    columns is not that over the numbers of one column.
+    """
     live: set[Reference] = set()
     pending = [update]
     while pending:
@@ -210,21 +225,22 @@ def _finished(program: Program, builder: Builder, update: Reference, slots: dict
         if index not in live:
             continue
         references = tuple([moved[a] if a.__class__ is int else a for a in args])
-        own = [_kind(r, kinds, entry) for r in references]
-        if any(kind not in accepted for kind, accepted in zip(own, OPS[op].accepts, strict=True)):
+        own = tuple([_kind(r, kinds, entry) for r in references])
+        kind = result_kind(OPS[op], own)
+        if kind is None or required.get(index, own) != own:
             return None
         moved[index] = len(nodes)
         nodes.append((op, references))
         origins.append(builder.origins[index])
-        kinds.append(result_kind(OPS[op], own))
+        kinds.append(kind)
     kept = {name: moved[r] if r.__class__ is int else r for name, r in slots.items() if name in live}
-    if any(_kind(reference, kinds, entry) > entry[name] for name, reference in kept.items()):
+    if not all(widens(_kind(reference, kinds, entry), entry[name]) for name, reference in kept.items()):
         return None
     end = moved[update] if update.__class__ is int else update
     return Graph(program, tuple(nodes), tuple(origins), tuple(kinds), end, kept)
 
 
-def _kind(reference: Reference, kinds: list[Kind], entry: dict[str, Kind]) -> Kind:
+def _kind(reference: Reference, kinds: Sequence[Kind], entry: dict[str, Kind]) -> Kind:
     if isinstance(reference, int):
         return kinds[reference]
     return entry.get(reference, Kind.SCALAR) if isinstance(reference, str) else Kind.SCALAR

@@ -13,14 +13,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from evolion.primitives.dataflow import Reference, data_flow
-from evolion.primitives.kinds import Kind
-from evolion.primitives.ops import OPS, Elementwise, Meaning, Reduction
+from evolion.primitives.kinds import SIDES, Kind
+from evolion.primitives.layout import matrix_sides
+from evolion.primitives.op import Elementwise, Matrixwise, Meaning, Reduction
+from evolion.primitives.ops import OPS
 from evolion.primitives.program import Program, infer_kinds
 
-__all__ = ["Shape", "Stepper", "Value", "compute_dtype", "initial_slots", "stepper", "widen"]
+__all__ = ["Shape", "Stepper", "Value", "compute_dtype", "initial_slots", "shape_of", "stepper", "widen"]
 
 Value = Any
-"""By kind: a float or array of rank 0 (scalar), a list of those (leaf), a list of arrays (tensor)."""
+"""By kind: a float or array of rank 0 (scalar), or a list of one array for each parameter tensor (see `shape_of`)."""
 
 Shape = tuple[int, ...]
 
@@ -72,8 +74,8 @@ def stepper(program: Program) -> Stepper:
 
         for index, (meaning, references) in enumerate(zip(meanings, flow.arguments, strict=True)):
             args = [value(reference) for reference in references]
-            wide = [kind_of(reference) is not Kind.SCALAR for reference in references]
-            values[index] = _in_range(_apply(meaning, kinds[index], args, wide, len(shapes), dtype), dtype)
+            given = tuple(map(kind_of, references))
+            values[index] = _in_range(_apply(meaning, kinds[index], args, given, shapes, dtype), dtype)
 
         def widened(reference: Reference, kind: Kind) -> Value:
             return widen(value(reference), kind_of(reference), kind, shapes, dtype)
@@ -91,30 +93,88 @@ def _in_range(value: Value, dtype: Any) -> Value:
     return float("inf") if value > 0 else float("-inf")
 
 
-def _apply(meaning: Meaning, kind: Kind, args: list[Value], wide: list[bool], tensors: int, dtype: Any) -> Value:
-    """Run one statement; `wide` says which arguments are lists over the tensors, `kind` is that of the result."""
+def _apply(
+    meaning: Meaning, kind: Kind, args: list[Value], kinds: tuple[Kind, ...], shapes: Sequence[Shape], dtype: Any
+) -> Value:
+    """Run one statement for arguments of the given kinds and a result of `kind`."""
+    wide = [argument is not Kind.SCALAR for argument in kinds]
     if isinstance(meaning, Elementwise) and not any(wide):
         if all(isinstance(argument, float) for argument in args):
             with np.errstate(all="ignore"):
                 return float(meaning.numpy(*args))
         return meaning.jax(jnp, *args)
-    rows = [[a[i] if w else a for a, w in zip(args, wide, strict=True)] for i in range(tensors)]
+    rows = [[a[i] if w else a for a, w in zip(args, wide, strict=True)] for i in range(len(shapes))]
     if isinstance(meaning, Elementwise):
         return [meaning.jax(jnp, *row) for row in rows]
-    if meaning.scope is Kind.LEAF:
-        return [meaning.apply(jnp, meaning.combine(jnp, _sums(meaning, row), *row), *row) for row in rows]
-    # A tree without leaves still has sums: those of empty arrays.
-    empty = [jnp.zeros((0,), dtype) if w else a for a, w in zip(args, wide, strict=True)]
-    sums = [_sums(meaning, row) for row in rows or [empty]]
-    totals = tuple(sum(column[1:], start=column[0]) for column in zip(*sums, strict=True))
+    if isinstance(meaning, Matrixwise):
+        return [_on_matrices(meaning, kind, row, kinds, shape) for row, shape in zip(rows, shapes, strict=True)]
+    if meaning.scope is not Kind.SCALAR:
+        return [meaning.apply(jnp, meaning.combine(jnp, _reduced(meaning, row), *row), *row) for row in rows]
+    # A tree without leaves is reduced all the same: as an empty array.
+    joined = [[jnp.ravel(term) for term in meaning.terms(jnp, *row)] for row in rows]
+    if not rows:
+        empty = [jnp.zeros((0,), dtype) if w else a for a, w in zip(args, wide, strict=True)]
+        joined = [list(meaning.terms(jnp, *empty))]
+    totals = tuple(_total(meaning, column) for column in zip(*joined, strict=True))
     reduced = meaning.combine(jnp, totals, *args)
     if kind is Kind.SCALAR:
         return meaning.apply(jnp, reduced, *args)
     return [meaning.apply(jnp, reduced, *row) for row in rows]
 
 
-def _sums(meaning: Reduction, row: Sequence[Value]) -> tuple[Any, ...]:
-    return tuple(jnp.sum(term) for term in meaning.terms(jnp, *row))
+def _reduced(meaning: Reduction, row: Sequence[Value]) -> tuple[Any, ...]:
+    """Reduce the rows, the columns or all of one tensor; a row's or column's number keeps all axes, of length 1."""
+
+    def reduce(term: Any) -> Any:
+        axes: tuple[int, ...] | None = None
+        if meaning.scope is not Kind.LEAF:
+            last = max(term.ndim - 1, 0)
+            axes = tuple(range(last)) if meaning.scope is Kind.COLUMN else tuple(range(last, term.ndim))
+        return _entries(meaning, term, axis=axes, keepdims=axes is not None)
+
+    return tuple(map(reduce, meaning.terms(jnp, *row)))
+
+
+def _entries(meaning: Reduction, term: Any, **axes: Any) -> Any:
+    if meaning.reducer == "max":
+        return jnp.max(term, initial=-jnp.inf, **axes)
+    return jnp.mean(term, **axes) if meaning.reducer == "mean" else jnp.sum(term, **axes)
+
+
+def _total(meaning: Reduction, terms: Sequence[Any]) -> Any:
+    """Reduce the terms of all tensors to one number."""
+    if meaning.reducer == "max":
+        return jnp.max(jnp.stack([jnp.max(term, initial=-jnp.inf) for term in terms]))
+    sums = [jnp.sum(term) for term in terms]
+    total = sum(sums[1:], start=sums[0])
+    return total / sum(term.size for term in terms) if meaning.reducer == "mean" else total
+
+
+def _on_matrices(meaning: Matrixwise, kind: Kind, row: Sequence[Value], kinds: tuple[Kind, ...], shape: Shape) -> Any:
+    """Run an op on the matrix views of one tensor."""
+    sides = dict(zip("mn", matrix_sides(shape), strict=True)) | {"1": 1}
+    views = []
+    for value, given in zip(row, kinds, strict=True):
+        numbers = given in (Kind.SCALAR, Kind.LEAF)
+        views.append(value if numbers else jnp.reshape(value, tuple(sides[side] for side in SIDES[given])))
+    return jnp.reshape(meaning.compute(jnp, *views), shape_of(kind, shape))
+
+
+def shape_of(kind: Kind, shape: Shape) -> Shape:
+    """Return the shape of a value for one parameter tensor of a shape.
+
+    The numbers of rows and columns keep all axes of the tensor, so that they broadcast and are sharded like it.
+    """
+    m, n = matrix_sides(shape)
+    return {
+        Kind.SCALAR: (),
+        Kind.LEAF: (),
+        Kind.ROW: (*shape[:-1], 1) if shape else (),
+        Kind.COLUMN: (*(1,) * (len(shape) - 1), n) if shape else (),
+        Kind.TENSOR: tuple(shape),
+        Kind.LEFT: (m, m),
+        Kind.RIGHT: (n, n),
+    }[kind]
 
 
 def initial_slots(program: Program, shapes: Sequence[Shape], dtype: Any) -> dict[str, Value]:
@@ -123,13 +183,14 @@ def initial_slots(program: Program, shapes: Sequence[Shape], dtype: Any) -> dict
 
 
 def widen(value: Value, kind: Kind, to: Kind, shapes: Sequence[Shape], dtype: Any) -> Value:
-    """Broadcast a value of one kind to another that is at least as wide.
+    """Broadcast a value of one kind to another to which it widens.
 
     The arrays are of `dtype` and strongly typed, so that a state keeps its type from step to step.
     """
     if to is Kind.SCALAR:
         return jnp.asarray(value, dtype)
     values = [value] * len(shapes) if kind is Kind.SCALAR else value
-    if to is Kind.LEAF:
-        return [jnp.asarray(entry, dtype) for entry in values]
-    return [jnp.broadcast_to(jnp.asarray(entry, dtype), shape) for entry, shape in zip(values, shapes, strict=True)]
+    return [
+        jnp.broadcast_to(jnp.asarray(entry, dtype), shape_of(to, shape))
+        for entry, shape in zip(values, shapes, strict=True)
+    ]

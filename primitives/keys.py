@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evolion.primitives.dataflow import DataFlow, Reference, data_flow, live_statements
-from evolion.primitives.kinds import Kind
-from evolion.primitives.numpy_interpreter import Layout, Value, initial_slots, stepper, widen
+from evolion.primitives.layout import Layout
+from evolion.primitives.numpy_interpreter import Value, initial_slots, stepper
 from evolion.primitives.ops import OPS
 from evolion.primitives.program import Program
 
@@ -213,13 +213,10 @@ def _probe_updates(program: Program) -> NDArray[np.float64]:
     step = stepper(program, _LAYOUT)
     values: dict[str, Value] = {h.name: np.float64(h.value) for h in program.hyperparameters}
     slots = initial_slots(program, _LAYOUT)
-    kinds = {slot.name: slot.kind for slot in program.slots}
     updates = np.empty((_STEPS, _LAYOUT.entries))
     with np.errstate(all="ignore"):
         for index, inputs in enumerate(_probe_inputs()):
-            update, slots = step(inputs | values | slots)
-            slots = {name: widen(value, kinds[name], _LAYOUT) for name, value in slots.items()}
-            updates[index] = widen(update, Kind.TENSOR, _LAYOUT)
+            updates[index], slots = step(inputs | values | slots)
     return updates
 
 

@@ -13,8 +13,8 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from evolion.primitives.kinds import Kind
-from evolion.primitives.numpy_interpreter import Layout, Value, initial_slots, stepper, widen
+from evolion.primitives.layout import Layout
+from evolion.primitives.numpy_interpreter import Value, initial_slots, stepper
 from evolion.primitives.program import Program
 
 __all__ = [
@@ -51,7 +51,6 @@ def runner(program: Program, layout: Layout) -> Runner:
     It gives the updates, shape (steps, entries), and is silent about what is not finite.
     """
     step = stepper(program, layout)
-    kinds = {slot.name: slot.kind for slot in program.slots}
     defaults = {h.name: np.float64(h.value) for h in program.hyperparameters}
 
     def run(inputs: Inputs, hyperparameters: Mapping[str, Value] | None = None) -> NDArray[np.float64]:
@@ -60,9 +59,7 @@ def runner(program: Program, layout: Layout) -> Runner:
         updates = np.empty((len(inputs), layout.entries))
         with np.errstate(all="ignore"):
             for index, given in enumerate(inputs):
-                update, slots = step({**given, **values, **slots})
-                slots = {name: widen(value, kinds[name], layout) for name, value in slots.items()}
-                updates[index] = widen(update, Kind.TENSOR, layout)
+                updates[index], slots = step({**given, **values, **slots})
         return updates
 
     return run

@@ -1,14 +1,11 @@
-"""The reference meaning of a program: NumPy on a flat vector of all parameters.
+"""The reference meaning of a program: NumPy, in float64 unless told otherwise.
 
-Slow and plain on purpose; JAX executions are tested against it, and behavioural keys are made of it.
+Every other execution is tested against it, and behavioural keys are made of it.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -16,73 +13,52 @@ from numpy.typing import NDArray
 
 from evolion.primitives.dataflow import Reference, data_flow
 from evolion.primitives.kinds import Kind
-from evolion.primitives.ops import OPS, Elementwise, Reduction
+from evolion.primitives.layout import Layout
+from evolion.primitives.op import Elementwise, Matrixwise, Reduction
+from evolion.primitives.ops import OPS
 from evolion.primitives.program import RESERVED, Program, infer_kinds
 
-__all__ = ["Layout", "Stepper", "Value", "initial_slots", "stepper", "trajectory", "widen"]
+__all__ = ["Stepper", "Value", "initial_slots", "stepper", "trajectory"]
 
 Value = Any
-"""A float (scalar), an array of one number per parameter tensor (leaf) or of one per parameter (tensor)."""
+"""A float (scalar), or a vector: the numbers of one parameter tensor after those of the other (see `Layout`)."""
 
 Stepper = Callable[[Mapping[str, Value]], tuple[Value, dict[str, Value]]]
 
 
-@dataclass(frozen=True)
-class Layout:
-    """Where each parameter tensor lies in the flat vector: one after the other, each in C order.
-
-    Attributes:
-        shapes: The shapes of the parameter tensors, none of them empty.
-
-    """
-
-    shapes: tuple[tuple[int, ...], ...]
-
-    @cached_property
-    def sizes(self) -> NDArray[np.int64]:
-        """The number of entries of each tensor, shape (tensors,)."""
-        return np.array([math.prod(shape) for shape in self.shapes], dtype=np.int64)
-
-    @cached_property
-    def starts(self) -> NDArray[np.int64]:
-        """The position of each tensor's first entry, shape (tensors,)."""
-        return np.concatenate([[0], np.cumsum(self.sizes)[:-1]]).astype(np.int64)
-
-    @cached_property
-    def entries(self) -> int:
-        """The number of entries of all tensors."""
-        return int(self.sizes.sum())
-
-    def flatten(self, tensors: Sequence[NDArray[Any]]) -> NDArray[Any]:
-        """Lay the tensors into one vector."""
-        return np.concatenate([np.ravel(tensor) for tensor in tensors])
-
-    def unflatten(self, vector: NDArray[Any]) -> list[NDArray[Any]]:
-        """Cut a vector back into tensors."""
-        pieces = np.split(vector, self.starts[1:])
-        return [piece.reshape(shape) for piece, shape in zip(pieces, self.shapes, strict=True)]
-
-
-def _elementwise(meaning: Elementwise, kinds: tuple[Kind, ...], sizes: NDArray[np.int64]) -> Callable[..., Value]:
-    if not (Kind.LEAF in kinds and Kind.TENSOR in kinds):
+def _elementwise(meaning: Elementwise, kinds: tuple[Kind, ...], kind: Kind, layout: Layout) -> Callable[..., Value]:
+    places = [None if k in (Kind.SCALAR, kind) else layout.widening(k, kind) for k in kinds]
+    if not any(place is not None for place in places):
         return meaning.numpy
-    widen = [kind is Kind.LEAF for kind in kinds]
 
     def call(*args: Value) -> Value:
-        return meaning.numpy(*[np.repeat(a, sizes) if wide else a for a, wide in zip(args, widen, strict=True)])
+        return meaning.numpy(*[a if place is None else a[place] for a, place in zip(args, places, strict=True)])
 
     return call
 
 
-def _reduction(meaning: Reduction, starts: NDArray[np.int64]) -> Callable[..., Value]:
+def _reducer(meaning: Reduction, kind: Kind, layout: Layout) -> Callable[[NDArray[Any]], Value]:
+    """Return what reduces an array of a kind."""
+    reduce = np.maximum if meaning.reducer == "max" else np.add
+    if meaning.scope is Kind.SCALAR:
+        return {"sum": np.sum, "mean": np.mean, "max": np.max}[meaning.reducer]
+    order = None
     if meaning.scope is Kind.LEAF:
-
-        def total(x: NDArray[Any]) -> Value:
-            return np.add.reduceat(x, starts)
+        starts, entries = layout.starts_by_kind[kind], layout.sizes_by_kind[kind]
     else:
+        starts = layout.row_starts if meaning.scope is Kind.ROW else layout.column_starts
+        order = layout.by_column if meaning.scope is Kind.COLUMN else None
+        entries = np.diff(starts, append=layout.entries)
 
-        def total(x: NDArray[Any]) -> Value:
-            return x.sum()
+    def call(x: NDArray[Any]) -> Value:
+        reduced = reduce.reduceat(x if order is None else x[order], starts)
+        return reduced / entries.astype(x.dtype) if meaning.reducer == "mean" else reduced
+
+    return call
+
+
+def _reduction(meaning: Reduction, kind: Kind, layout: Layout) -> Callable[..., Value]:
+    total = _reducer(meaning, kind, layout)
 
     def call(*args: Value) -> Value:
         reduced = meaning.combine(np, tuple(map(total, meaning.terms(np, *args))), *args)
@@ -91,62 +67,84 @@ def _reduction(meaning: Reduction, starts: NDArray[np.int64]) -> Callable[..., V
     return call
 
 
-def stepper(program: Program, layout: Layout) -> Stepper:
+def _matrixwise(meaning: Matrixwise, kinds: tuple[Kind, ...], layout: Layout) -> Callable[..., Value]:
+    rows = []
+    for tensor in range(len(layout.shapes)):
+        row: list[tuple[slice, tuple[int, ...]] | None] = []
+        for kind in kinds:
+            if kind is Kind.SCALAR:
+                row.append(None)
+                continue
+            start, size = layout.starts_by_kind[kind][tensor], layout.sizes_by_kind[kind][tensor]
+            shape = () if kind is Kind.LEAF else layout.matrices(kind)[tensor]
+            row.append((slice(start, start + size), shape))
+        rows.append(row)
+
+    def call(*args: Value) -> Value:
+        results = []
+        for row in rows:
+            views = [a if place is None else a[place[0]].reshape(place[1]) for a, place in zip(args, row, strict=True)]
+            results.append(np.ravel(meaning.compute(np, *views)))
+        return np.concatenate(results)
+
+    return call
+
+
+def _call(program: Program, index: int, kinds: tuple[Kind, ...], kind: Kind, layout: Layout) -> Callable[..., Value]:
+    """Return the function of a statement for arguments of the given kinds and a result of `kind`."""
+    meaning = OPS[program.statements[index].op].under(program.protected)
+    if isinstance(meaning, Elementwise):
+        return _elementwise(meaning, kinds, kind, layout)
+    if isinstance(meaning, Reduction):
+        return _reduction(meaning, kinds[0], layout)
+    return _matrixwise(meaning, kinds, layout)
+
+
+def stepper(program: Program, layout: Layout, dtype: Any = np.float64) -> Stepper:
     """Return a function that runs one step of the program.
 
-    It takes the value of every parameter and hyperparameter by name and gives back the update and the next slots.
-    Widening of the results to a tensor, or of a slot to its kind, is the caller's. Floating-point warnings are not
-    silenced here; wrap calls in `np.errstate(all="ignore")`.
+    It takes the value of every parameter and hyperparameter by name, and gives back the update as a tensor and the next
+    slots as what their kinds say, of `dtype`. Floating-point warnings are not silenced here; wrap calls in
+    `np.errstate(all="ignore")`.
     """
     flow, kinds = data_flow(program), infer_kinds(program)
     entry = {p.name: p.kind for p in program.parameters} | {h.name: Kind.SCALAR for h in program.hyperparameters}
-    sizes, starts = layout.sizes, layout.starts
 
     def kind_of(reference: Reference) -> Kind:
         if isinstance(reference, int):
             return kinds[reference]
         return entry[reference] if isinstance(reference, str) else Kind.SCALAR
 
-    calls: list[tuple[Callable[..., Value], tuple[Reference, ...]]] = []
-    for statement, references in zip(program.statements, flow.arguments, strict=True):
-        meaning = OPS[statement.op].under(program.protected)
-        if isinstance(meaning, Elementwise):
-            call = _elementwise(meaning, tuple(map(kind_of, references)), sizes)
-        else:
-            call = _reduction(meaning, starts)
-        calls.append((call, references))
+    calls = [
+        (_call(program, index, tuple(map(kind_of, references)), kinds[index], layout), references)
+        for index, references in enumerate(flow.arguments)
+    ]
+    results = [(flow.update, Kind.TENSOR), *((flow.next_slots[slot.name], slot.kind) for slot in program.slots)]
+    names = [slot.name for slot in program.slots]
 
     def step(inputs: Mapping[str, Value]) -> tuple[Value, dict[str, Value]]:
         values: dict[Reference, Value] = dict(inputs.items())
-
-        def value(reference: Reference) -> Value:
-            return reference if isinstance(reference, float) else values[reference]
-
         for index, (call, references) in enumerate(calls):
             values[index] = call(*[r if r.__class__ is float else values[r] for r in references])
-        return value(flow.update), {name: value(reference) for name, reference in flow.next_slots.items()}
+        update, *slots = [
+            _widened(r if isinstance(r, float) else values[r], kind_of(r), to, layout, dtype) for r, to in results
+        ]
+        return update, dict(zip(names, slots, strict=True))
 
     return step
 
 
+def _widened(value: Value, kind: Kind, to: Kind, layout: Layout, dtype: Any) -> Value:
+    """Broadcast a value of one kind to another to which it widens."""
+    array = np.asarray(value, dtype)
+    if kind is to:
+        return array[()]
+    return np.full(layout.shape(to), array) if kind is Kind.SCALAR else array[layout.widening(kind, to)]
+
+
 def initial_slots(program: Program, layout: Layout, dtype: Any = np.float64) -> dict[str, Value]:
     """Return the zeros that the slots start from, each of the shape of its kind."""
-    shapes: dict[Kind, tuple[int, ...]] = {
-        Kind.SCALAR: (),
-        Kind.LEAF: (len(layout.shapes),),
-        Kind.TENSOR: (layout.entries,),
-    }
-    return {slot.name: np.zeros(shapes[slot.kind], dtype)[()] for slot in program.slots}
-
-
-def widen(value: Value, kind: Kind, layout: Layout, dtype: Any = np.float64) -> Value:
-    """Broadcast a value to a kind that is at least as wide as its own."""
-    array = np.asarray(value, dtype)
-    if kind is Kind.SCALAR or (kind is Kind.TENSOR and array.shape == (layout.entries,)):
-        return array[()]
-    if kind is Kind.TENSOR and array.ndim == 1:
-        return np.repeat(array, layout.sizes)
-    return np.broadcast_to(array, (len(layout.shapes) if kind is Kind.LEAF else layout.entries,))
+    return {slot.name: np.zeros(layout.shape(slot.kind), dtype)[()] for slot in program.slots}
 
 
 def trajectory(
@@ -193,7 +191,6 @@ def trajectory(
                 tensors = RESERVED[name] is Kind.TENSOR
                 values[name] = layout.flatten(sequence[index]) if tensors else np.float64(sequence[index])
             update, slots = step(values)
-            slots = {slot.name: widen(slots[slot.name], slot.kind, layout) for slot in program.slots}
-            w = w - widen(update, Kind.TENSOR, layout)
+            w = w - update
             path.append(layout.unflatten(w))
     return path

@@ -17,8 +17,9 @@ from numbers import Real
 from types import MappingProxyType
 from typing import SupportsFloat
 
-from evolion.primitives.kinds import Kind
-from evolion.primitives.ops import OPS, Op, result_kind
+from evolion.primitives.kinds import Kind, widens
+from evolion.primitives.op import Op
+from evolion.primitives.ops import OPS, accepted_kinds
 
 __all__ = [
     "MAXIMUM_CHARACTERS",
@@ -246,12 +247,18 @@ def infer_kinds(program: Program) -> tuple[Kind, ...]:
         environment[statement.target] = kind
         kinds.append(kind)
     end = len(program.statements)
-    _argument_kind(program.update, environment, end)
+    kind = _argument_kind(program.update, environment, end)
+    if not widens(kind, Kind.TENSOR):
+        raise ProgramError(
+            f"the update must have the shape of the weights, but {_argument(program.update)} is a {kind}; "
+            "multiply it with a tensor first, as in `matmul`",
+            statement=end,
+        )
     for slot in program.parameters:
-        if slot.slot and environment[slot.name] > slot.kind:
+        if slot.slot and environment[slot.name] is not slot.kind and not widens(environment[slot.name], slot.kind):
             raise ProgramError(
                 f"slot {slot.name!r} is of kind {slot.kind} but ends as a {environment[slot.name]}; "
-                f"annotate it `{slot.name}: {environment[slot.name]}` or reduce the value first",
+                f"annotate it `{slot.name}: {environment[slot.name]}` or bring the value to its kind first",
                 statement=end,
             )
     return tuple(kinds)
@@ -285,7 +292,7 @@ def _check_statement(statement: Statement, environment: Mapping[str, Kind], inde
     op = OPS.get(statement.op)
     if op is None:
         raise ProgramError(unknown_op(statement.op), statement=index)
-    if len(statement.args) != len(op.accepts):
+    if len(statement.args) != op.arity:
         raise ProgramError(
             f"{op.name!r} takes {op.arity} argument{'s' * (op.arity != 1)}, got {len(statement.args)}", statement=index
         )
@@ -294,17 +301,22 @@ def _check_statement(statement: Statement, environment: Mapping[str, Kind], inde
         # A name that is bound is the common case, and this loop is what most of a check's time goes to.
         kind = environment.get(argument) if isinstance(argument, str) else None
         kinds.append(_argument_kind(argument, environment, index) if kind is None else kind)
-    if op.result is None:
-        return result_kind(op, kinds)
-    for position, (kind, accepted) in enumerate(zip(kinds, op.accepts, strict=True)):
+    result = op.signatures.get(tuple(kinds))
+    if result is None:
+        raise ProgramError(_refused_kinds(op, statement.args, kinds), statement=index)
+    return result
+
+
+def _refused_kinds(op: Op, args: tuple[Argument, ...], kinds: list[Kind]) -> str:
+    """Say which argument of an op has a kind that it does not take, or that the arguments do not go together."""
+    for position, (kind, accepted) in enumerate(zip(kinds, accepted_kinds(op.name), strict=True)):
         if kind not in accepted:
-            wanted = " or ".join(map(str, accepted))
-            raise ProgramError(
-                f"argument {position + 1} of {op.name!r} must be a {wanted}, "
-                f"but {_argument(statement.args[position])} is a {kind}",
-                statement=index,
-            )
-    return op.result
+            wanted = " or ".join(map(str, sorted(accepted)))
+            return f"argument {position + 1} of {op.name!r} must be a {wanted}, but {_argument(args[position])} is a {kind}"
+    together = ", ".join(f"{_argument(argument)} ({kind})" for argument, kind in zip(args, kinds, strict=True))
+    rows = [", ".join(map(str, signature)) for signature in op.signatures if signature[0] is kinds[0]]
+    fitting = f"; with a {kinds[0]} first it takes {' or '.join(rows)}" if op.arity == 2 else ""
+    return f"the arguments of {op.name!r} do not go together: {together}{fitting}"
 
 
 def unknown_op(name: str) -> str:

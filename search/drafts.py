@@ -10,7 +10,8 @@ import numpy as np
 
 from evolion.primitives.dataflow import data_flow, live_statements
 from evolion.primitives.kinds import Kind
-from evolion.primitives.ops import OPS, result_kind
+from evolion.primitives.op import result_kind
+from evolion.primitives.ops import OPS
 from evolion.primitives.program import RESERVED, Argument, Hyperparameter, Parameter, Program, ProgramError, Statement
 
 __all__ = ["Draft", "draft_of", "finish", "fresh_names", "pick", "scope_at", "used_later", "without_statement"]
@@ -84,7 +85,9 @@ def scope_at(draft: Draft, position: int) -> dict[str, Kind]:
     for statement in draft.statements[:position]:
         op = OPS[statement.op]
         kinds = [scope[argument] if isinstance(argument, str) else Kind.SCALAR for argument in statement.args]
-        scope[statement.target] = result_kind(op, tuple(kinds))
+        kind = result_kind(op, kinds)
+        assert kind is not None
+        scope[statement.target] = kind
     return scope
 
 

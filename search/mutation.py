@@ -17,7 +17,8 @@ import numpy as np
 from evolion.primitives.dataflow import remove_dead_code
 from evolion.primitives.keys import structural_key
 from evolion.primitives.kinds import Kind
-from evolion.primitives.ops import LION, OPS, Op
+from evolion.primitives.op import Op
+from evolion.primitives.ops import LION, OPS, accepted_kinds, fitting_kinds
 from evolion.primitives.program import RESERVED, Argument, Hyperparameter, Parameter, Program, Statement
 from evolion.search.drafts import (
     Draft,
@@ -170,16 +171,20 @@ def draw_arguments(
 ) -> tuple[Argument, ...] | None:
     """Draw an argument of an accepted kind for each position, or return None where the scope has none."""
     args: list[Argument] = []
-    for accepted in op.accepts:
+    available = frozenset([*scope.values(), Kind.SCALAR])
+    chosen: tuple[Kind, ...] = ()
+    for _ in range(op.arity):
+        accepted = fitting_kinds(op.name, chosen, available)
         argument = _draw_argument(accepted, scope, rng, new_constant_share)
         if argument is None:
             return None
         args.append(argument)
+        chosen = (*chosen, Kind.SCALAR if isinstance(argument, float) else scope[argument])
     return tuple(args)
 
 
 def _draw_argument(
-    accepted: tuple[Kind, ...], scope: Mapping[str, Kind], rng: np.random.Generator, new_constant_share: float
+    accepted: frozenset[Kind], scope: Mapping[str, Kind], rng: np.random.Generator, new_constant_share: float
 ) -> Argument | None:
     constant = Kind.SCALAR in accepted
     if constant and rng.random() < new_constant_share:
@@ -272,7 +277,8 @@ def _modify(program: Program, rng: np.random.Generator, config: MutationConfig) 
         # A constant update learns nothing.
         new: Argument | None = pick(list(scope), rng) if scope else None
     else:
-        new = _draw_argument(OPS[program.statements[index].op].accepts[place], scope, rng, config.new_constant_share)
+        accepted = accepted_kinds(program.statements[index].op)[place]
+        new = _draw_argument(accepted, scope, rng, config.new_constant_share)
     return None if new is None else finish(_replaced(draft, index, place, new), rng)
 
 

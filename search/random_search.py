@@ -8,8 +8,9 @@ from typing import final
 import numpy as np
 
 from evolion.primitives.dataflow import live_statements
-from evolion.primitives.kinds import Kind
-from evolion.primitives.ops import OPS, Op, result_kind
+from evolion.primitives.kinds import Kind, widens
+from evolion.primitives.op import Op, result_kind
+from evolion.primitives.ops import OPS, accepted_kinds
 from evolion.primitives.program import RESERVED, Argument, Parameter, Program, Statement
 from evolion.search.drafts import Draft, finish, fresh_names, pick
 from evolion.search.mutation import MutationConfig, draw_arguments
@@ -63,8 +64,10 @@ def _random_draft(rng: np.random.Generator, config: MutationConfig, length: int,
         if drawn is None:
             continue
         args = _with_unused(op, drawn, unused, rng)
-        kind = result_kind(op, tuple([Kind.SCALAR if isinstance(arg, float) else scope[arg] for arg in args]))
-        fitting = [name for name, widest in unbound.items() if kind <= widest]
+        kind = result_kind(op, [Kind.SCALAR if isinstance(arg, float) else scope[arg] for arg in args])
+        if kind is None:
+            continue
+        fitting = [name for name, widest in unbound.items() if widens(kind, widest)]
         if index == length - 1:
             target = "update"
         elif fitting and rng.random() < SLOT_SHARE:
@@ -82,7 +85,7 @@ def _with_unused(
     op: Op, drawn: tuple[Argument, ...], unused: dict[str, Kind], rng: np.random.Generator
 ) -> tuple[Argument, ...]:
     args = list(drawn)
-    for place, accepted in enumerate(op.accepts):
+    for place, accepted in enumerate(accepted_kinds(op.name)):
         names = [name for name, kind in unused.items() if kind in accepted]
         if names and rng.random() < UNUSED_SHARE:
             args[place] = pick(names, rng)

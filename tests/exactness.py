@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evolion.primitives.kinds import Kind
-from evolion.primitives.numpy_interpreter import Layout, initial_slots, stepper, widen
+from evolion.primitives.layout import Layout
+from evolion.primitives.numpy_interpreter import initial_slots, stepper
 from evolion.primitives.program import RESERVED, Program
 
 LAYOUT = Layout(((3, 5), (17,), ()))
@@ -38,7 +39,7 @@ def drawn(rng: np.random.Generator, numbers: Numbers) -> dict[str, NDArray[np.fl
 
 def updates(program: Program, steps: list[dict[str, NDArray[np.float64]]], dtype: Any = np.float64) -> NDArray[Any]:
     """The updates of a program that is given these inputs, shape (steps, entries)."""
-    step = stepper(program, LAYOUT)
+    step = stepper(program, LAYOUT, dtype)
     slots = initial_slots(program, LAYOUT, dtype)
     fixed = {h.name: h.value for h in program.hyperparameters}
     rows = []
@@ -47,8 +48,7 @@ def updates(program: Program, steps: list[dict[str, NDArray[np.float64]]], dtype
             inputs = {name: values[name].astype(dtype) for name in program.inputs}
             inputs = {name: v if RESERVED[name] is Kind.TENSOR else v[0] for name, v in inputs.items()}
             update, slots = step(inputs | fixed | slots)
-            slots = {slot.name: widen(slots[slot.name], slot.kind, LAYOUT, dtype) for slot in program.slots}
-            rows.append(widen(update, Kind.TENSOR, LAYOUT, dtype))
+            rows.append(update)
     return np.array(rows)
 
 

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from evolion.primitives.dataflow import Reference, data_flow
-from evolion.primitives.kinds import Kind
-from evolion.primitives.ops import OPS, result_kind
+from evolion.primitives.kinds import Kind, widens
+from evolion.primitives.op import result_kind
+from evolion.primitives.ops import OPS, fitting_kinds
 from evolion.primitives.program import RESERVED, Comment, Hyperparameter, Parameter, Program, Statement
 
 VARIABLES = ("a", "b2", "_", "x", "x1", "x2", "x17", "update", "match", "protected", "scalar", "Xy_0", "wd", "print")
@@ -65,14 +66,18 @@ def _signature(rng: random.Random) -> tuple[tuple[Parameter, ...], tuple[Hyperpa
 def _statement(rng: random.Random, environment: dict[str, Kind], ops: tuple[str, ...]) -> Statement:
     op = OPS[rng.choice(ops)]
     args: list[str | float] = []
-    for accepted in op.accepts:
+    kinds: tuple[Kind, ...] = ()
+    available = frozenset([*environment.values(), Kind.SCALAR])
+    for _ in range(op.arity):
+        accepted = fitting_kinds(op.name, kinds, available)
         names = [name for name, kind in environment.items() if kind in accepted]
         constant = Kind.SCALAR in accepted and (not names or rng.random() < 0.2)
         if not names and not constant:
             return _statement(rng, environment, ops)
         args.append(random_number(rng) if constant else rng.choice(names))
+        kinds += (Kind.SCALAR if constant else environment[args[-1]],)  # type: ignore[index]
     target = rng.choice(VARIABLES if rng.random() < 0.6 or not environment else list(environment))
-    environment[target] = result_kind(op, tuple(environment.get(a, Kind.SCALAR) for a in args))  # type: ignore[arg-type]
+    environment[target] = result_kind(op, kinds)  # type: ignore[assignment]
     return Statement(target, op.name, tuple(args))
 
 
@@ -84,10 +89,11 @@ def random_program(
     environment = {p.name: p.kind for p in parameters} | {h.name: Kind.SCALAR for h in hyperparameters}
     body = [_statement(rng, environment, ops) for _ in range(rng.randrange(statements + 1))]
     for slot in parameters:
-        if slot.slot and environment[slot.name] > slot.kind:
+        if slot.slot and not widens(environment[slot.name], slot.kind):
             body.append(Statement(slot.name, "identity", (random_number(rng),)))
             environment[slot.name] = Kind.SCALAR
-    update = rng.choice(list(environment)) if environment and rng.random() < 0.95 else random_number(rng)
+    wide = [name for name, kind in environment.items() if widens(kind, Kind.TENSOR)]
+    update = rng.choice(wide) if wide and rng.random() < 0.95 else random_number(rng)
     comments = []
     if prose and rng.random() < 0.3:
         places = sorted(rng.randrange(-1, len(body) + 1) for _ in range(rng.randrange(4)))

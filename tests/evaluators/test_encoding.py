@@ -29,8 +29,10 @@ from evolion.evaluators.encoding import (
     scalar_table,
 )
 from evolion.primitives.dataflow import Reference, data_flow
-from evolion.primitives.numpy_interpreter import Layout, trajectory
-from evolion.primitives.ops import LION, OPS, Elementwise
+from evolion.primitives.layout import Layout
+from evolion.primitives.numpy_interpreter import trajectory
+from evolion.primitives.op import Elementwise
+from evolion.primitives.ops import LION, OPS
 from evolion.primitives.parser import parse
 from evolion.primitives.program import Program
 from evolion.search.mutation import MutationConfig, mutate

@@ -25,7 +25,8 @@ from evolion.evaluators.types import Job
 from evolion.primitives.dataflow import remove_dead_code
 from evolion.primitives.keys import ProbeStatus, probe
 from evolion.primitives.kinds import Kind
-from evolion.primitives.numpy_interpreter import Layout, trajectory
+from evolion.primitives.layout import Layout
+from evolion.primitives.numpy_interpreter import trajectory
 from evolion.primitives.ops import LION, OPS
 from evolion.primitives.parser import parse
 from evolion.primitives.program import Program

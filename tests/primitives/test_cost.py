@@ -8,7 +8,8 @@ from strategies import disguised, programs
 from evolion.primitives.cost import Cost, cost, statement_cost
 from evolion.primitives.dataflow import remove_dead_code
 from evolion.primitives.kinds import Kind
-from evolion.primitives.ops import OPS, Elementwise
+from evolion.primitives.op import Elementwise
+from evolion.primitives.ops import OPS
 from evolion.primitives.parser import parse
 from evolion.primitives.program import Program, Statement, infer_kinds
 

@@ -13,7 +13,7 @@ from strategies import random_program
 
 from evolion.primitives import jax_execution, numpy_interpreter
 from evolion.primitives.kinds import Kind
-from evolion.primitives.numpy_interpreter import Layout
+from evolion.primitives.layout import Layout
 from evolion.primitives.ops import OPS
 from evolion.primitives.parser import parse
 from evolion.primitives.program import Hyperparameter, Parameter, Program, Statement

@@ -10,7 +10,8 @@ from hypothesis import given
 from strategies import programs, trees
 
 from evolion.primitives.kinds import Kind
-from evolion.primitives.numpy_interpreter import Layout, initial_slots, stepper, trajectory, widen
+from evolion.primitives.layout import Layout
+from evolion.primitives.numpy_interpreter import initial_slots, stepper, trajectory
 from evolion.primitives.parser import parse
 from evolion.primitives.program import Program
 

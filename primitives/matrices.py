@@ -1,0 +1,172 @@
+"""What the matrix ops compute, for one parameter tensor.
+
+Each is a function of an array namespace, `numpy` or `jax.numpy`, and of matrices; generated code takes its text. What
+it returns is reshaped to the sides of the result. Decompositions never raise: a matrix with an entry that is not
+finite, or none of an inverse, gives NaN. Choices that LAPACK leaves open (signs, the order and the basis within equal
+eigenvalues) are fixed here, so that the result does not hang on the last bits of a platform's arithmetic.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+Array = Any
+
+
+def matmul(xp: Any, x: Array, y: Array) -> Array:
+    """Return x y."""
+    return xp.matmul(x, y)
+
+
+def matmul_transposed(xp: Any, x: Array, y: Array) -> Array:
+    """Return x yᵀ."""
+    return xp.matmul(x, y.T)
+
+
+def transposed_matmul(xp: Any, x: Array, y: Array) -> Array:
+    """Return xᵀ y."""
+    return xp.matmul(x.T, y)
+
+
+def left_gram(xp: Any, x: Array) -> Array:
+    """Return x xᵀ."""
+    return xp.matmul(x, x.T)
+
+
+def right_gram(xp: Any, x: Array) -> Array:
+    """Return xᵀ x."""
+    return xp.matmul(x.T, x)
+
+
+def transpose(xp: Any, x: Array) -> Array:
+    """Return xᵀ."""
+    return xp.transpose(x)
+
+
+def eye(xp: Any, x: Array) -> Array:
+    """Return the identity matrix of the shape of x."""
+    return xp.eye(x.shape[0], dtype=x.dtype)
+
+
+def trace(xp: Any, x: Array) -> Array:
+    """Return the sum of the diagonal."""
+    return xp.trace(x)
+
+
+def diagonal(xp: Any, x: Array) -> Array:
+    """Return the diagonal, shape (side,)."""
+    return xp.diagonal(x)
+
+
+def diagonal_matrix(xp: Any, x: Array) -> Array:
+    """Return the matrix with these numbers on its diagonal."""
+    return xp.diag(xp.ravel(x))
+
+
+def upper_triangle(xp: Any, x: Array) -> Array:
+    """Return x with zeros below the diagonal."""
+    return xp.triu(x)
+
+
+def sorting(xp: Any, x: Array) -> Array:
+    """Return the permutation matrix that sorts numbers in descending order; equal ones keep their order."""
+    order = xp.argsort(-xp.ravel(x), stable=True)
+    return xp.eye(order.shape[0], dtype=x.dtype)[:, order]
+
+
+def top_k_mask(xp: Any, x: Array, k: Array) -> Array:
+    """Return 1 at the k largest entries and 0 elsewhere; k is rounded, and entries equal to the k-th count as well."""
+    ordered = xp.sort(xp.ravel(x))
+    size = ordered.shape[0]
+    count = xp.clip(xp.round(xp.nan_to_num(xp.asarray(k, x.dtype), nan=0.0)), 0, size)
+    place = xp.clip(size - count.astype(xp.int32), 0, size - 1)
+    return ((x >= xp.take(ordered, place)) & (count > 0)).astype(x.dtype)
+
+
+def entry_count(xp: Any, x: Array) -> Array:
+    """Return the number of entries."""
+    return xp.asarray(x.shape[0] * x.shape[1], x.dtype)
+
+
+def row_count(xp: Any, x: Array) -> Array:
+    """Return the number of rows."""
+    return xp.asarray(x.shape[0], x.dtype)
+
+
+def column_count(xp: Any, x: Array) -> Array:
+    """Return the number of columns."""
+    return xp.asarray(x.shape[1], x.dtype)
+
+
+def orthogonalize(xp: Any, x: Array, steps: Array, a: Array, b: Array, c: Array) -> Array:
+    """Return Newton-Schulz iterations x <- a x + (b g + c g g) x with g = x xᵀ, from x / max(norm of x, 1e-7).
+
+    The number of steps is rounded, and at most 10. Source: Jordan et al., "Muon" (2024), whose five steps with
+    coefficients 3.4445, -4.775 and 2.0315 bring singular values between 0.7 and 1.2.
+    """
+    wide = x.shape[0] <= x.shape[1]
+    x = x if wide else x.T
+    x = x / xp.maximum(xp.sqrt(xp.sum(xp.square(x))), 1e-7)
+    for step in range(10):
+        if isinstance(steps, float) and not step < min(steps, 10.0) - 0.5:
+            break
+        g = xp.matmul(x, x.T)
+        following = a * x + xp.matmul(b * g + c * xp.matmul(g, g), x)
+        # A traced number of steps cannot end a loop of Python.
+        x = following if isinstance(steps, float) else xp.where(step < steps - 0.5, following, x)
+    return x if wide else x.T
+
+
+def inverse(xp: Any, x: Array) -> Array:
+    """Return the inverse matrix, NaN where there is none."""
+    one = xp.eye(x.shape[0], dtype=x.dtype)
+    safe = xp.where(xp.isfinite(x).all(), x, one)
+    sign, logarithm = xp.linalg.slogdet(safe)
+    regular = xp.isfinite(x).all() & (sign != 0) & xp.isfinite(logarithm)
+    return xp.where(regular, xp.linalg.inv(xp.where(regular, safe, one)), xp.nan)
+
+
+def inverse_root(xp: Any, x: Array, p: Array) -> Array:
+    """Return x to the power -1/p for a symmetric matrix without negative eigenvalues.
+
+    Eigenvalues below a share of the largest, max(1e-12, side * machine epsilon), are rounding errors and raised to it.
+    The inverse root of zero is zero.
+    """
+    finite = xp.isfinite(x).all()
+    safe = xp.where(finite, x, xp.zeros_like(x))
+    values, vectors = xp.linalg.eigh(safe / 2 + safe.T / 2)
+    largest = xp.max(xp.abs(values))
+    floor = largest * max(1e-12, x.shape[0] * float(xp.finfo(x.dtype).eps))
+    powers = xp.where(largest > 0, xp.maximum(values, floor) ** xp.divide(-1.0, p), xp.zeros_like(values))
+    return xp.where(finite, xp.matmul(vectors * powers[None, :], vectors.T), xp.nan)
+
+
+def eigenvectors(xp: Any, x: Array) -> Array:
+    """Return the eigenvectors of a symmetric matrix as columns, those of the largest eigenvalues first.
+
+    Signs are fixed, and a ramp on the diagonal, up to 1e-7 of the largest entry, orders equal eigenvalues.
+    """
+    side = x.shape[0]
+    finite = xp.isfinite(x).all()
+    safe = xp.where(finite, x, xp.zeros_like(x))
+    ramp = xp.arange(side, 0, -1).astype(x.dtype) * ((1e-7 * xp.max(xp.abs(safe)) + 1e-30) / side)
+    _, vectors = xp.linalg.eigh(safe / 2 + safe.T / 2 + xp.diag(ramp))
+    vectors = vectors[:, ::-1]
+    sums = xp.matmul(1.0 / (xp.arange(side).astype(x.dtype) + 1.618), vectors)
+    return xp.where(finite, vectors * xp.where(sums < 0, -1, 1).astype(x.dtype)[None, :], xp.nan)
+
+
+def power_iteration(xp: Any, x: Array, q: Array) -> Array:
+    """Return the orthogonal factor of (x + d) q: a step of power iteration from the basis q, where 0 is the identity.
+
+    The small multiple d of the identity, 1e-8 of the largest entry of x, changes no eigenvector and gives the kernel of
+    x a basis. The columns have the signs that make the diagonal of the triangular factor positive.
+    """
+    one = xp.eye(x.shape[0], dtype=x.dtype)
+    finite = xp.isfinite(x).all() & xp.isfinite(q).all()
+    safe = xp.where(finite, x, one)
+    start = xp.where(finite & (q != 0).any(), q, one)
+    shift = 1e-8 * xp.max(xp.abs(safe)) + 1e-30
+    basis, triangle = xp.linalg.qr(xp.matmul(safe, start) + shift * start)
+    signs = xp.where(xp.diagonal(triangle) < 0, -1, 1).astype(x.dtype)
+    return xp.where(finite, basis * signs[None, :], xp.nan)
