@@ -312,7 +312,8 @@ def _refused_kinds(op: Op, args: tuple[Argument, ...], kinds: list[Kind]) -> str
     for position, (kind, accepted) in enumerate(zip(kinds, accepted_kinds(op.name), strict=True)):
         if kind not in accepted:
             wanted = " or ".join(map(str, sorted(accepted)))
-            return f"argument {position + 1} of {op.name!r} must be a {wanted}, but {_argument(args[position])} is a {kind}"
+            found = f"{_argument(args[position])} is a {kind}"
+            return f"argument {position + 1} of {op.name!r} must be a {wanted}, but {found}"
     together = ", ".join(f"{_argument(argument)} ({kind})" for argument, kind in zip(args, kinds, strict=True))
     rows = [", ".join(map(str, signature)) for signature in op.signatures if signature[0] is kinds[0]]
     fitting = f"; with a {kinds[0]} first it takes {' or '.join(rows)}" if op.arity == 2 else ""
