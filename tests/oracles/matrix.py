@@ -1,0 +1,5 @@
+"""Programs with matrix operations."""
+
+from oracles.running import Case
+
+MATRIX: tuple[Case, ...] = ()
