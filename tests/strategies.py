@@ -7,6 +7,7 @@ import inspect
 import math
 import random
 import struct
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -63,35 +64,48 @@ def _signature(rng: random.Random) -> tuple[tuple[Parameter, ...], tuple[Hyperpa
     return tuple(parameters), tuple(Hyperparameter(name, random_number(rng)) for name in names)
 
 
-def _statement(rng: random.Random, environment: dict[str, Kind], ops: tuple[str, ...]) -> Statement:
-    op = OPS[rng.choice(ops)]
+def _statement(rng: random.Random, environment: dict[str, Kind], ops: tuple[str, ...]) -> Statement | None:
+    """A statement over what is bound, or None if a few ops were drawn in vain: none is for such kinds."""
+    available = frozenset([*environment.values(), Kind.SCALAR])
+    for _ in range(20):
+        op = OPS[rng.choice(ops)]
+        if not op.arity or fitting_kinds(op.name, (), available):
+            break
+    else:
+        return None
     args: list[str | float] = []
     kinds: tuple[Kind, ...] = ()
-    available = frozenset([*environment.values(), Kind.SCALAR])
     for _ in range(op.arity):
         accepted = fitting_kinds(op.name, kinds, available)
         names = [name for name, kind in environment.items() if kind in accepted]
         constant = Kind.SCALAR in accepted and (not names or rng.random() < 0.2)
-        if not names and not constant:
-            return _statement(rng, environment, ops)
-        args.append(random_number(rng) if constant else rng.choice(names))
-        kinds += (Kind.SCALAR if constant else environment[args[-1]],)  # type: ignore[index]
+        argument = random_number(rng) if constant else rng.choice(names)
+        kinds += (environment[argument] if isinstance(argument, str) else Kind.SCALAR,)
+        args.append(argument)
+    kind = result_kind(op, kinds)
+    assert kind is not None
     target = rng.choice(VARIABLES if rng.random() < 0.6 or not environment else list(environment))
-    environment[target] = result_kind(op, kinds)  # type: ignore[assignment]
+    environment[target] = kind
     return Statement(target, op.name, tuple(args))
 
 
 def random_program(
     rng: random.Random, *, statements: int = 12, ops: tuple[str, ...] = tuple(OPS), prose: bool = True
 ) -> Program:
-    """A valid program over `ops` with inputs, slots of each kind, hyperparameters, rebound names and dead code."""
+    """A valid program over `ops` with inputs, slots of each kind, hyperparameters, rebound names and dead code.
+
+    A slot whose name is bound to what does not widen to its kind is assigned another value at the end, by `identity`.
+    """
     parameters, hyperparameters = _signature(rng)
     environment = {p.name: p.kind for p in parameters} | {h.name: Kind.SCALAR for h in hyperparameters}
-    body = [_statement(rng, environment, ops) for _ in range(rng.randrange(statements + 1))]
+    drawn = [_statement(rng, environment, ops) for _ in range(rng.randrange(statements + 1))]
+    body = [statement for statement in drawn if statement is not None]
     for slot in parameters:
         if slot.slot and not widens(environment[slot.name], slot.kind):
-            body.append(Statement(slot.name, "identity", (random_number(rng),)))
-            environment[slot.name] = Kind.SCALAR
+            narrower = [name for name, kind in environment.items() if widens(kind, slot.kind)]
+            value = rng.choice(narrower) if narrower and rng.random() < 0.8 else random_number(rng)
+            body.append(Statement(slot.name, "identity", (value,)))
+            environment[slot.name] = environment[value] if isinstance(value, str) else Kind.SCALAR
     wide = [name for name, kind in environment.items() if widens(kind, Kind.TENSOR)]
     update = rng.choice(wide) if wide and rng.random() < 0.95 else random_number(rng)
     comments = []
@@ -113,31 +127,52 @@ def programs(**options: Any) -> st.SearchStrategy[Program]:
     return st.builds(lambda rng: random_program(rng, **options), st.randoms(use_true_random=False))
 
 
-def random_expression(rng: random.Random, names: tuple[str, ...], depth: int = 4) -> str:
-    """A nested expression of the text form over tensors and numbers, not always of the right kinds."""
+def _signatures_by_result() -> dict[Kind, list[tuple[str, list[tuple[Kind, ...]]]]]:
+    """For each kind the ops that can give it, and the kinds of arguments for which they do."""
+    table: dict[Kind, list[tuple[str, list[tuple[Kind, ...]]]]] = {kind: [] for kind in Kind}
+    for op in OPS.values():
+        for kind in sorted(set(op.signatures.values())):
+            if op.name != "identity":
+                table[kind].append((op.name, [kinds for kinds, result in op.signatures.items() if result is kind]))
+    return table
+
+
+SIGNATURES_BY_RESULT = _signatures_by_result()
+
+
+def random_expression(rng: random.Random, names: Mapping[str, Kind], kind: Kind = Kind.TENSOR, depth: int = 4) -> str:
+    """A nested expression of the text form over bound names, of the given kind; rarely it has another by mistake."""
     choice = rng.random()
     if depth == 0 or choice < 0.2:
-        return rng.choice(names) if rng.random() < 0.7 else repr(random_number(rng))
+        fitting = [name for name, bound in names.items() if bound is kind or rng.random() < 0.005]
+        number = not fitting or (kind is Kind.SCALAR and choice < 0.1)
+        return repr(random_number(rng)) if number else rng.choice(fitting)
 
-    def inner() -> str:
-        return random_expression(rng, names, depth - 1)
+    def inner(kind: Kind) -> str:
+        return random_expression(rng, names, kind, depth - 1)
 
     if choice < 0.6:
-        return f"({inner()}{rng.choice((' + ', ' - ', '*', ' / ', ' ** '))}{inner()})"
+        first, second = (kind, rng.choice((kind, Kind.SCALAR)))[:: rng.choice((1, -1))]
+        return f"({inner(first)}{rng.choice((' + ', ' - ', '*', ' / ', ' ** '))}{inner(second)})"
     if choice < 0.7:
-        return f"-({inner()})"
-    op = rng.choice([op for op in OPS.values() if op.name != "identity"])
-    return f"{op.name}({', '.join(inner() for _ in range(op.arity))})"
+        return f"-({inner(kind)})"
+    name, signatures = rng.choice(SIGNATURES_BY_RESULT[kind])
+    return f"{name}({', '.join(map(inner, rng.choice(signatures)))})"
 
 
 def random_text(rng: random.Random) -> str:
-    """A program text with nested expressions and comments; most are valid, some fail on kinds."""
-    names = ("w", "g", "lr", "m", "b1", "x1", "x9")
-    lines = ["def train(w, g, m, lr, *, b1=0.9):", "    x1 = g", "    x9 = w"]
+    """A program text with nested expressions over values of each kind, and comments; most are valid."""
+    tensors = ("w", "g", "m", "x1", "x9")
+    names = {str(kind): kind for kind in Kind if kind is not Kind.TENSOR}
+    names = dict.fromkeys(tensors, Kind.TENSOR) | dict.fromkeys(("lr", "b1"), Kind.SCALAR) | names
+    slots = [str(kind) for kind in Kind if kind is not Kind.TENSOR]
+    signature = ", ".join(f"{slot}: {slot}" for slot in slots)
+    lines = [f"def train(w, g, m, lr, {signature}, *, b1=0.9):", "    x1 = g", "    x9 = w"]
     for _ in range(rng.randrange(5)):
         comment = rng.choice(("", "  # " + _comment(rng)))
-        lines.append(f"    {rng.choice(names)} = {random_expression(rng, names)}{comment}")
-    lines.append(f"    return {random_expression(rng, names)}, m")
+        name = rng.choice(list(names))
+        lines.append(f"    {name} = {random_expression(rng, names, names[name])}{comment}")
+    lines.append(f"    return {', '.join([random_expression(rng, names), 'm', *slots])}")
     return "\n".join(lines) + "\n"
 
 
@@ -147,8 +182,8 @@ def texts() -> st.SearchStrategy[str]:
 
 @st.composite
 def trees(draw: st.DrawFn) -> list[NDArray[np.float64]]:
-    """One to four tensors of rank 0 to 3, none of them empty, with numbers of moderate size."""
-    shapes = draw(st.lists(st.lists(st.integers(1, 4), max_size=3), min_size=1, max_size=4))
+    """One to four tensors of rank 0 to 4, none of them empty, with numbers of moderate size."""
+    shapes = draw(st.lists(st.lists(st.integers(1, 3), max_size=4), min_size=1, max_size=4))
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     return [np.asarray(rng.normal(size=shape)) for shape in shapes]
 
