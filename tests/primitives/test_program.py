@@ -1,5 +1,6 @@
 import dataclasses
 import inspect
+import itertools
 import math
 import pickle
 import random
@@ -9,7 +10,9 @@ import pytest
 from hypothesis import given
 from strategies import programs, random_program, random_prose
 
-from evolion.primitives.kinds import Kind
+from evolion.primitives.kinds import Kind, widens
+from evolion.primitives.op import Op
+from evolion.primitives.ops import OPS
 from evolion.primitives.parser import parse
 from evolion.primitives.program import (
     MAXIMUM_STATEMENTS,
@@ -57,7 +60,7 @@ BAD: dict[str, tuple[dict[str, Any], str, int | None]] = {
     "similar": (body(Statement("u", "sign", ("mm",))), "did you mean 'm'?", 0),
     "kind": (
         body(Statement("u", "square", ("g",)), Statement("u", "norm", ("b",))),
-        "argument 1 of 'norm' must be a tensor, but b is a scalar",
+        "argument 1 of 'norm' must be a row or column or tensor or left or right, but b is a scalar",
         1,
     ),
     "kind of a constant": (body(Statement("u", "dot", ("g", 2.0))), "argument 2 of 'dot'", 0),
@@ -117,14 +120,46 @@ def test_every_reserved_name_is_taken() -> None:
 
 
 def test_kinds_are_inferred_in_order() -> None:
-    """A statement has the widest kind of its arguments or that of its reduction; a rebound name takes the new one."""
+    """A statement has the join of its arguments' kinds or that of its reduction; a rebound name takes the new one."""
     text = "def train(w, g, n: leaf):\n a = norm(g)\n b = a * 2\n c = b * g\n a = dot(w, c)\n n = a + b\n return c, n\n"
     assert infer_kinds(parse(text)) == (Kind.LEAF, Kind.LEAF, Kind.TENSOR, Kind.SCALAR, Kind.LEAF)
 
 
-def test_slots_widen() -> None:
-    """A tensor slot may be left at a number; only narrowing is refused."""
-    assert parse("def train(m, n: leaf):\n    m = 1\n    n = 2\n    return m, m, n\n").slots[1].kind is Kind.LEAF
+@pytest.mark.parametrize("op", OPS.values(), ids=lambda op: op.name)
+def test_statements_have_the_kind_of_their_signature(op: Op) -> None:
+    """An op takes the kinds that its record lists and gives the kind that stands there; it refuses all other kinds."""
+    mixtures = list(itertools.product(Kind, repeat=op.arity)) if op.arity < 4 else list(op.signatures)
+    for kinds in mixtures:
+        slots = tuple(Parameter(f"s{i}", kind, slot=True) for i, kind in enumerate(kinds))
+        statement = Statement("u", op.name, tuple(slot.name for slot in slots))
+        if kinds in op.signatures:
+            assert infer_kinds(Program(slots, (), (statement,), 0.0)) == (op.signatures[kinds],)
+        else:
+            with pytest.raises(ProgramError, match=rf"argument \d of '{op.name}'|arguments of '{op.name}'"):
+                Program(slots, (), (statement,), 0.0)
+
+
+@pytest.mark.parametrize("kind", Kind, ids=str)
+def test_what_widens_to_a_tensor_is_an_update(kind: Kind) -> None:
+    """An update has the shape of the weights: a square matrix is refused, a number and a row stand for tensors."""
+    slot = Parameter("s", kind, slot=True)
+    if widens(kind, Kind.TENSOR):
+        assert Program((slot,), (), (), "s").update == "s"
+    else:
+        with pytest.raises(ProgramError, match=f"the shape of the weights, but s is a {kind}; multiply it"):
+            Program((slot,), (), (), "s")
+
+
+@pytest.mark.parametrize(("kind", "to"), list(itertools.product(Kind, Kind)), ids=str)
+def test_slots_widen(kind: Kind, to: Kind) -> None:
+    """A slot may be left at a value that is broadcast to its kind; anything else is refused and the remedy named."""
+    slots = (Parameter("value", kind, slot=True), Parameter("slot", to, slot=True))
+    body = (Statement("slot", "identity", ("value",)),)
+    if widens(kind, to):
+        assert Program(slots, (), body, 0.0).slots[1].kind is to
+    else:
+        with pytest.raises(ProgramError, match=f"slot 'slot' is of kind {to} but ends as a {kind}; annotate it"):
+            Program(slots, (), body, 0.0)
 
 
 @given(programs())
@@ -246,11 +281,20 @@ def test_inputs_and_slots() -> None:
 
 
 def test_the_generator_reaches_the_whole_language() -> None:
-    """The property tests mean something: every op, every input and every kind of slot comes up."""
+    """The property tests mean something: every op, every input and every kind of slot and value comes up."""
     rng = random.Random(0)
     found = [random_program(rng) for _ in range(500)]
+    assert {kind for one in found for kind in infer_kinds(one)} == set(Kind)
     assert {p.kind for one in found for p in one.slots} == set(Kind)
     assert {name for one in found for name in one.inputs} == set(RESERVED)
-    assert {s.op for one in found for s in one.statements} >= {"clip", "norm", "identity", "power", "interp"}
+    assert {s.op for one in found for s in one.statements} == set(OPS)
     assert {one.protected for one in found} == {True, False}
     assert any(one.docstring and one.comments for one in found)
+
+
+@pytest.mark.parametrize("name", OPS)
+def test_the_generator_takes_any_ops(name: str) -> None:
+    """A test of a few ops draws from these alone, also where the inputs at hand fit none of them."""
+    rng = random.Random(name)
+    found = {s.op for _ in range(60) for s in random_program(rng, ops=(name,)).statements}
+    assert name in found <= {name, "identity"}
