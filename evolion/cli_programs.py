@@ -40,6 +40,21 @@ def known(as_json: bool) -> None:
 
 
 @click.command()
+@click.option("--vocabulary", type=click.Choice(["lion", "full"]), default="full", help="Those that a search may draw.")
+@JSON
+def ops(vocabulary: str, as_json: bool) -> None:
+    """List the functions that programs are made of."""
+    from evolion.op_table import described, usage
+    from evolion.primitives.ops import OPS, VOCABULARIES
+
+    found = [OPS[name] for name in VOCABULARIES[vocabulary]]
+    if as_json:
+        print(json.dumps({op.name: described(op) for op in found}))
+        return
+    print("\n".join(aligned([(usage(op), op.summary) for op in found])))
+
+
+@click.command()
 @JSON
 def tasks(as_json: bool) -> None:
     """List the proxy tasks."""
@@ -177,5 +192,5 @@ def _described(program: Program) -> dict[str, Any]:
     }
 
 
-COMMANDS = (known, tasks, show, simplify, export)
+COMMANDS = (known, ops, tasks, show, simplify, export)
 """What `evolion.cli` adds to its own commands."""

@@ -17,7 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import qmc
 
-from evolion.primitives.kinds import Kind
 from evolion.primitives.layout import Layout
 from evolion.primitives.numpy_interpreter import initial_slots, stepper
 from evolion.primitives.program import Program
