@@ -153,7 +153,12 @@ _PAPER = (
     _named("tanh", "hyperbolic tangent", r"\tanh\left({0}\right)"),
     _named("arcsinh", "inverse hyperbolic sine", r"\operatorname{{arsinh}}\left({0}\right)"),
     _named("arccosh", "inverse hyperbolic cosine", r"\operatorname{{arcosh}}\left({0}\right)", "NaN below 1"),
-    _named("arctanh", "inverse hyperbolic tangent", r"\operatorname{{artanh}}\left({0}\right)", _UNIT),
+    _named(
+        "arctanh",
+        "inverse hyperbolic tangent",
+        r"\operatorname{{artanh}}\left({0}\right)",
+        "NaN outside [-1, 1], infinite at both ends",
+    ),
     _named("exp", "e to the power x", r"\exp\left({0}\right)"),
     _named("exp2", "2 to the power x", "2^{{{0}}}"),
     _elementwise(
@@ -240,7 +245,7 @@ _PAPER = (
         "**",
         "{0}^{{{1}}}",
         "x to the power y",
-        domain="NaN where x is negative and y no whole number",
+        domain="NaN where x is negative and y no whole number, infinite where x is 0 and y negative",
         transcendental=1,
     ),
     _extreme("max", "maximum", "the larger of two"),

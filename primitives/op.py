@@ -112,7 +112,8 @@ class Op:
         meaning: What it does in a program with plain IEEE arithmetic.
         summary: One line for people.
         latex: The formula; `{0}`, `{1}`, … stand for the arguments.
-        domain: Where the result is no finite number, or differs from what the name says; "" if nowhere.
+        domain: Where the result of numbers of moderate size is not finite, or differs from what the name says; "" if
+            nowhere.
         protected: What it does under `@protected`, where that differs.
         commutative: Whether the first two arguments may be swapped without changing any result (of two zeros of
             different sign, max and min may give either).

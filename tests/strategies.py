@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from evolion.primitives.dataflow import Reference, data_flow
 from evolion.primitives.kinds import Kind, widens
-from evolion.primitives.op import result_kind
+from evolion.primitives.layout import Layout
+from evolion.primitives.op import Op, result_kind
 from evolion.primitives.ops import OPS, fitting_kinds
 from evolion.primitives.program import RESERVED, Comment, Hyperparameter, Parameter, Program, Statement
 
@@ -121,6 +122,34 @@ def random_program(
         docstring=_docstring(rng) if prose and rng.random() < 0.3 else "",
         comments=tuple(comments),
     )
+
+
+def program_of(op: Op, kinds: tuple[Kind, ...], *, protected: bool = False) -> Program:
+    """The program that applies one op to slots `s0`, `s1`, … of these kinds and keeps the result in the slot `out`."""
+    kind = result_kind(op, kinds)
+    assert kind is not None
+    slots = tuple(Parameter(f"s{i}", kind, slot=True) for i, kind in enumerate(kinds))
+    body = (Statement("out", op.name, tuple(slot.name for slot in slots)),)
+    return Program((*slots, Parameter("out", kind, slot=True)), (), body, 0.0, protected)
+
+
+def arguments_of(op: Op, kinds: tuple[Kind, ...], layout: Layout, rng: np.random.Generator) -> dict[str, Any]:
+    """Random values for `program_of`, as the NumPy interpreter takes them, where the op has a finite result.
+
+    A square matrix is symmetric and has no small eigenvalue; the numbers of `orthogonalize` are those of Muon.
+    """
+    values: dict[str, Any] = {"out": np.zeros(layout.shape(op.signatures[kinds]))}
+    for position, kind in enumerate(kinds):
+        value = rng.normal(size=layout.shape(kind))
+        if kind in (Kind.LEFT, Kind.RIGHT):
+            matrices = [rng.normal(size=shape) for shape in layout.matrices(kind)]
+            value = np.concatenate([np.ravel(x @ x.T + np.diag(np.arange(len(x)) + 0.5)) for x in matrices])
+        if position:
+            numbers = {"orthogonalize": (5.0, 3.4445, -4.775, 2.0315), "inverse_root": (4.0,), "top_k_mask": (2.0,)}
+            if op.name in numbers:
+                value = np.full(layout.shape(kind), numbers[op.name][position - 1])
+        values[f"s{position}"] = value
+    return values
 
 
 def programs(**options: Any) -> st.SearchStrategy[Program]:
