@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from evolion.discovered.nearest import Nearest, nearest
-from evolion.primitives.cost import Cost, cost
+from evolion.primitives.cost import REFERENCE_SHAPES, Cost, cost
 from evolion.primitives.program import Program
 from evolion.primitives.properties import Properties, properties
 
@@ -35,6 +35,7 @@ class ProgramReport:
             ("nearest", str(self.nearest) if self.nearest else "no known optimizer is near"),
             ("cost", _cost(self.cost)),
             ("state", f"{_count(self.cost.slots, 'slot')}, {_count(self.cost.state, 'number')} per parameter"),
+            ("workspace", f"{_count(self.cost.workspace, 'number')} per parameter at once"),
             ("reads", " ".join(found.inputs) or "nothing"),
             ("works on", _REACHES[found.reach]),
             ("gradient", f"{_scale(found)}; {_said(found.odd, 'odd', 'not odd', 'whether odd is not known')}"),
@@ -71,14 +72,22 @@ def _said(finding: bool | None, yes: str, no: str, unknown: str) -> str:
 
 
 def _cost(paid: Cost) -> str:
-    parts = [f"{paid.operations} operations per parameter"]
+    parts = [f"{_figure(paid.operations)} operations per parameter"]
     if paid.transcendental:
-        parts[0] += f" ({paid.transcendental} transcendental)"
+        parts[0] += f" ({_figure(paid.transcendental)} transcendental)"
+    if paid.matrix_operations:
+        of = " of " + " and ".join(" x ".join(map(str, shape)) for shape in REFERENCE_SHAPES)
+        parts.append(f"{_figure(paid.matrix_operations)} in matrix operations{of}")
     parts += [f"{paid.tensor_operations} per tensor"] if paid.tensor_operations else []
     parts += [f"{paid.scalar_operations} per step"] if paid.scalar_operations else []
-    parts += [f"{paid.tensor_reductions} sums over each tensor"] if paid.tensor_reductions else []
-    parts += [f"{paid.tree_reductions} sums over the whole tree"] if paid.tree_reductions else []
+    parts += [_count(paid.decompositions, "matrix decomposition")] if paid.decompositions else []
+    parts += [f"{_count(paid.tensor_reductions, 'reduction')} of tensors"] if paid.tensor_reductions else []
+    parts += [f"{_count(paid.tree_reductions, 'reduction')} of the whole tree"] if paid.tree_reductions else []
     return ", ".join(parts)
+
+
+def _figure(number: float) -> str:
+    return str(number) if isinstance(number, int) else f"{number:.4g}" if number < 1e4 else f"{number:.0f}"
 
 
 def _scale(found: Properties) -> str:
@@ -105,5 +114,5 @@ def _weights(found: Properties) -> str:
     return f"decoupled weight decay {found.weight_decay:.6g}" if found.weight_decay else "no effect"
 
 
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+def _count(number: float, noun: str) -> str:
+    return f"{_figure(number)} {noun}" if number == 1 else f"{_figure(number)} {noun}s"

@@ -19,7 +19,7 @@ SAID: dict[str, tuple[str, dict[str, str]]] = {
         "clip(g, lr) * sin(norm(w))",
         {
             "cost": "6 operations per parameter, 1 per tensor, "
-            + "1 sums over each tensor, 1 sums over the whole tree",
+            + "1 reduction of tensors, 1 reduction of the whole tree",
             "works on": "the whole tree at once",
             "weights": "used, not recognised as decoupled weight decay",
         },
@@ -30,6 +30,14 @@ SAID: dict[str, tuple[str, dict[str, str]]] = {
         "lr * g / (abs(g) + 1e-8)",
         {"gradient": "invariant to its scale (for gradients from 0.0001); odd"},
     ),
+    "matrices": (
+        "lr * matmul(g, inverse(right_gram(g)))",
+        {
+            "cost": "1 operations per parameter, 6827 in matrix operations of 1024 x 1024, 1 matrix decomposition",
+            "workspace": "2 numbers per parameter at once",
+        },
+    ),
+    "rows": ("g / (row_norm(g) + 1)", {"state": "0 slots, 0 numbers per parameter"}),
     "no input": ("3", {"reads": "nothing", "nearest": "no known optimizer is near"}),
 }
 
@@ -47,6 +55,7 @@ def test_lion_reads_well() -> None:
         "nearest": "lion",
         "cost": "10 operations per parameter",
         "state": "1 slot, 1 number per parameter",
+        "workspace": "4 numbers per parameter at once",
         "reads": "w g lr",
         "works on": "each entry on its own",
         "gradient": "invariant to its scale; odd",
