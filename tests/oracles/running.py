@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -20,7 +20,6 @@ from evolion.primitives.layout import Layout
 from evolion.primitives.numpy_interpreter import initial_slots, stepper
 from evolion.primitives.program import Program
 
-LAYOUT = Layout(((8, 5), (5,)))
 STEPS = 20
 
 
@@ -36,6 +35,11 @@ class Case:
         tolerance: The largest gap that is allowed, see README.md.
         regimes: Those of the implementation unless named here, with a note.
         parameters: "" for the parameters, or the prefix of another stored pair, such as `eval_`.
+        transposed: Whether the program gets the transpose of `w`, for rules that tell outputs from inputs: the
+            implementations have torch's weights (out, in), the language has Flax's (in, out).
+        leaves: Which of `w` and `b` are compared; an implementation may leave one alone.
+        steps: How many steps are compared.
+        noise: For a program that takes `noise`: the step from 0 to what the implementation drew for `w` and `b`.
         note: Why the tolerance is wide, or a regime is left out.
 
     """
@@ -47,6 +51,10 @@ class Case:
     tolerance: float = 1e-9
     regimes: tuple[str, ...] = ()
     parameters: str = ""
+    transposed: bool = False
+    leaves: str = "wb"
+    steps: int = STEPS
+    noise: Callable[[int], tuple[NDArray[Any], NDArray[Any]]] | None = None
     note: str = ""
 
 
@@ -69,27 +77,42 @@ def regimes_of(case: Case) -> tuple[str, ...]:
     return case.regimes or own
 
 
-def gradient(regime: str, step: int, weights: NDArray[Any]) -> NDArray[Any]:
+def layout(case: Case) -> Layout:
+    return Layout(((5, 8) if case.transposed else (8, 5), (5,)))
+
+
+def flat(case: Case, w: NDArray[Any], b: NDArray[Any]) -> NDArray[Any]:
+    """Lay a stored pair into one vector as the program sees it."""
+    return layout(case).flatten([w.T if case.transposed else w, b])
+
+
+def gradient(case: Case, regime: str, step: int, weights: NDArray[Any]) -> NDArray[Any]:
     """The gradient at a step, shape (entries,)."""
     data = stored()
-    given = LAYOUT.flatten([data[f"gradients/{regime}/g_{name}"][step] for name in "wb"])
-    return given + curvature(regime) * weights if regime == "affine" else given
+    given = flat(case, *[data[f"gradients/{regime}/g_{name}"][step] for name in "wb"])
+    return given + curvature(case, regime) * weights if regime == "affine" else given
 
 
-def curvature(regime: str) -> NDArray[Any]:
+def curvature(case: Case, regime: str) -> NDArray[Any]:
     """The diagonal Hessian, shape (entries,)."""
-    return LAYOUT.flatten([stored()[f"gradients/{regime}/H_{name}"] for name in "wb"])
+    return flat(case, *[stored()[f"gradients/{regime}/H_{name}"] for name in "wb"])
 
 
-def start(regime: str) -> NDArray[Any]:
-    return LAYOUT.flatten([stored()[f"gradients/{regime}/p0_{name}"] for name in "wb"])
+def start(case: Case, regime: str) -> NDArray[Any]:
+    return flat(case, *[stored()[f"gradients/{regime}/p0_{name}"] for name in "wb"])
+
+
+def compared(case: Case, path: NDArray[Any]) -> NDArray[Any]:
+    """The leaves and steps of a path that are compared."""
+    split = layout(case).starts[1]
+    parts = {"w": path[: case.steps + 1, :split], "b": path[: case.steps + 1, split:]}
+    return np.concatenate([parts[name] for name in case.leaves], axis=1)
 
 
 def expected(case: Case, regime: str) -> NDArray[Any]:
     """The parameters of the implementation, shape (STEPS + 1, entries)."""
-    prefix = f"{case.source}/{regime}/{case.parameters}"
-    both = [stored()[f"{prefix}{name}"] for name in "wb"]
-    return np.stack([LAYOUT.flatten([both[0][row], both[1][row]]) for row in range(STEPS + 1)])
+    w, b = (stored()[f"{case.source}/{regime}/{case.parameters}{name}"] for name in "wb")
+    return np.stack([flat(case, w[row], b[row]) for row in range(STEPS + 1)])
 
 
 def program_of(case: Case) -> Program:
@@ -98,15 +121,17 @@ def program_of(case: Case) -> Program:
 
 def by_numpy(case: Case, regime: str) -> NDArray[Any]:
     """What the NumPy interpreter does, shape (STEPS + 1, entries)."""
-    program = program_of(case)
-    step, slots = stepper(program, LAYOUT), initial_slots(program, LAYOUT)
-    w = start(regime)
+    program, lay = program_of(case), layout(case)
+    step, slots = stepper(program, lay), initial_slots(program, lay)
+    w = start(case, regime)
     fixed: dict[str, Any] = {h.name: h.value for h in program.hyperparameters}
     fixed |= {"w0": w, "lr": np.float64(case.learning_rate or 0.0), "horizon": np.float64(STEPS)}
+    fixed |= {"hess": curvature(case, regime), "loss": np.float64(1.0)}
     path = [w]
     with np.errstate(all="ignore"):
         for t in range(STEPS):
-            values = {"w": w, "g": gradient(regime, t, w), "t": np.float64(t + 1), "hess": curvature(regime)}
+            values = {"w": w, "g": gradient(case, regime, t, w), "t": np.float64(t + 1)}
+            values |= {"noise": flat(case, *case.noise(t))} if case.noise else {}
             update, slots = step(fixed | slots | values)
             w = w - update
             path.append(w)
@@ -115,24 +140,25 @@ def by_numpy(case: Case, regime: str) -> NDArray[Any]:
 
 def by_jax(case: Case, regime: str) -> NDArray[Any]:
     """What the Optax transform does in float64, shape (STEPS + 1, entries)."""
-    program = program_of(case)
+    program, lay = program_of(case), layout(case)
     more = {"horizon": STEPS} if "horizon" in program.inputs else {}
     with jax.enable_x64(True):
         tx: Any = to_optax(program, case.learning_rate if "lr" in program.inputs else None, **more)
-        params = [jnp.asarray(tensor) for tensor in LAYOUT.unflatten(start(regime))]
+        params = [jnp.asarray(tensor) for tensor in lay.unflatten(start(case, regime))]
         state = tx.init(params)
         update = jax.jit(tx.update)
-        hess = [jnp.asarray(tensor) for tensor in LAYOUT.unflatten(curvature(regime))]
-        extra = {EXTRA_ARGUMENTS[name]: hess for name in program.inputs if name == "hess"}
-        path = [LAYOUT.flatten([np.asarray(p) for p in params])]
+        given = {"hess": [jnp.asarray(tensor) for tensor in lay.unflatten(curvature(case, regime))], "loss": 1.0}
+        extra = {EXTRA_ARGUMENTS[name]: value for name, value in given.items() if name in program.inputs}
+        path = [lay.flatten([np.asarray(p) for p in params])]
         for t in range(STEPS):
-            g = [jnp.asarray(tensor) for tensor in LAYOUT.unflatten(gradient(regime, t, path[-1]))]
+            g = [jnp.asarray(tensor) for tensor in lay.unflatten(gradient(case, regime, t, path[-1]))]
             updates, state = update(g, state, params, **extra)
             params = [p + u for p, u in zip(params, updates, strict=True)]
-            path.append(LAYOUT.flatten([np.asarray(p) for p in params]))
+            path.append(lay.flatten([np.asarray(p) for p in params]))
     return np.stack(path)
 
 
-def gap(ours: NDArray[Any], theirs: NDArray[Any]) -> float:
-    """The largest difference over the largest displacement from the start."""
-    return float(np.abs(ours - theirs).max() / np.abs(theirs - theirs[0]).max())
+def gap(case: Case, regime: str, ours: NDArray[Any]) -> float:
+    """The largest difference from the implementation over its largest displacement from the start."""
+    mine, theirs = compared(case, ours), compared(case, expected(case, regime))
+    return float(np.abs(mine - theirs).max() / np.abs(theirs - theirs[0]).max())
