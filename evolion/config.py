@@ -47,14 +47,31 @@ _STRICT = ConfigDict(extra="forbid")
 
 @dataclass(frozen=True, slots=True, config=_STRICT)
 class MutationWeights:
-    """Relative frequencies of the mutations of the Lion paper."""
+    """Relative frequencies of the mutations; only those of the Lion paper have weight unless told otherwise.
+
+    Attributes:
+        insert: A statement comes in.
+        delete: A statement goes.
+        modify: An argument changes.
+        scale: A constant is scaled.
+        swap: Two statements change places.
+        replace_op: The op of a statement changes.
+        duplicate_slot: A state slot gets a twin.
+        crossover: A value of a second parent comes in, with all that it is made from.
+
+    """
 
     insert: Weight = 1.0
     delete: Weight = 1.0
     modify: Weight = 1.0
+    scale: Weight = 0.0
+    swap: Weight = 0.0
+    replace_op: Weight = 0.0
+    duplicate_slot: Weight = 0.0
+    crossover: Weight = 0.0
 
     def __post_init__(self) -> None:
-        if self.insert + self.delete + self.modify == 0:
+        if not any(asdict(self).values()):
             raise ValueError("at least one mutation needs a weight above 0")
 
 
@@ -69,7 +86,8 @@ class SearchConfig:
         lag: Candidate i depends on the scores of candidates below i - lag alone, so that up to lag + 1 are in flight.
         population: Programs that are alive at a time; the oldest leaves.
         tournament: Programs of which the best becomes a parent.
-        vocabulary: The ops that mutations draw from.
+        vocabulary: The ops that mutations draw from: `lion`, the functions of the Lion paper, or `full`, which adds
+            comparisons, reductions, matrix ops, the other reserved inputs and a spare state slot of each kind.
         maximum_statements: The longest program that a mutation may produce.
         mutations: Relative frequencies of the mutations.
 
@@ -81,7 +99,7 @@ class SearchConfig:
     lag: Count = 32
     population: Annotated[int, Field(strict=True, ge=2)] = 100
     tournament: Count = 20
-    vocabulary: Literal["lion"] = "lion"
+    vocabulary: Literal["lion", "full"] = "lion"
     maximum_statements: Annotated[int, Field(strict=True, ge=1, le=4096)] = 30
     mutations: MutationWeights = MutationWeights()
 

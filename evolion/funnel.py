@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from math import inf
 from typing import Any
 
@@ -20,11 +20,11 @@ from evolion.config import RunConfig, StageConfig
 from evolion.errors import ConfigError, JobError
 from evolion.ledger import Ledger, Request
 from evolion.metric import excess
-from evolion.primitives.keys import ProbeStatus, probe, structural_key
+from evolion.primitives.keys import ProbeStatus, probe
 from evolion.primitives.program import Program
 from evolion.proxies.score import Score, Status
 from evolion.records import CandidateRecord, Outcome, ScoreKey
-from evolion.search.mutation import MutationConfig
+from evolion.search.mutation import mutation_config
 from evolion.search.registry import SearchSettings, make_search
 from evolion.search.types import Candidate, Fitness, NoProgramError, Search
 from evolion.view import Observer, Phase, Progress
@@ -120,16 +120,12 @@ def algorithm_of(config: RunConfig, seed_program: Program) -> Search[Any]:
 
 def _settings(config: RunConfig, seed_program: Program) -> SearchSettings:
     search = config.search
-    weights = search.mutations
     return SearchSettings(
         seed_program=seed_program,
         seed=config.seed,
         population=search.population,
         tournament=search.tournament,
-        mutation=MutationConfig(
-            weights=(("insert", weights.insert), ("delete", weights.delete), ("modify", weights.modify)),
-            maximum_statements=search.maximum_statements,
-        ),
+        mutation=mutation_config(search.vocabulary, tuple(asdict(search.mutations).items()), search.maximum_statements),
     )
 
 
@@ -142,9 +138,9 @@ def _begin(algorithm: Search[Any], state: Any, number: int, config: RunConfig, t
     record = CandidateRecord(
         number,
         candidate.parent,
-        candidate.mutation,
+        candidate.mutation if candidate.mate is None else f"{candidate.mutation} {candidate.mate}",
         str(candidate.program),
-        structural_key(candidate.program),
+        candidate.key,
         probed.key,
         probed.status.value,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from evolion.primitives.keys import structural_key
 from evolion.primitives.program import Argument, Program
-from evolion.search.drafts import draft_of, finish, scope_at, without_statement
+from evolion.search.drafts import finish, offer, without_statement
 
 __all__ = ["removals"]
 
@@ -17,12 +17,13 @@ def removals(program: Program) -> tuple[tuple[int, tuple[Program, ...]], ...]:
     code, docstring or comments; none has the structural key of the program or of an earlier variant of the same
     statement, so a dead statement has no variant. The order is always the same.
     """
-    draft = draft_of(program)
+    offered = offer(program)
+    draft = offered.draft
     own = structural_key(program)
     rows = []
     for index, statement in enumerate(program.statements):
         replacements: list[Argument | None] = list(dict.fromkeys(statement.args))
-        if statement.target in scope_at(draft, index):
+        if statement.target in offered.scope(index):
             replacements.insert(0, None)
         variants: dict[str, Program] = {}
         for replacement in replacements:

@@ -2,21 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from functools import lru_cache
 
 import numpy as np
 
-from evolion.primitives.dataflow import data_flow, live_statements
+from evolion.primitives.dataflow import data_flow, live_statements, remove_dead_code
+from evolion.primitives.keys import structural_key
 from evolion.primitives.kinds import Kind
 from evolion.primitives.op import result_kind
 from evolion.primitives.ops import OPS
 from evolion.primitives.program import RESERVED, Argument, Hyperparameter, Parameter, Program, ProgramError, Statement
+from evolion.search.draws import draw_maker, pick
 
-__all__ = ["Draft", "draft_of", "finish", "fresh_names", "pick", "scope_at", "used_later", "without_statement"]
+__all__ = [
+    "Draft",
+    "Offer",
+    "Place",
+    "argument_at",
+    "constants_of",
+    "draft_of",
+    "finish",
+    "free_name",
+    "fresh_names",
+    "offer",
+    "places_of",
+    "prepared",
+    "scope_at",
+    "used_later",
+    "with_argument",
+    "without_statement",
+]
 
-Item = TypeVar("Item")
+Place = tuple[int, int]
+"""The index of a statement and the position of one of its arguments; the number of statements stands for the update."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +59,6 @@ class Draft:
     update: Argument
     protected: bool
     dormant: frozenset[str] = frozenset()
-
-
-def pick(items: Sequence[Item], rng: np.random.Generator) -> Item:
-    """Draw one of the items, each with equal chance."""
-    return items[int(rng.random() * len(items))]
 
 
 def draft_of(program: Program, inputs: tuple[str, ...] = (), slots: tuple[Parameter, ...] = ()) -> Draft:
@@ -74,21 +89,125 @@ def _signature_rank(parameter: Parameter) -> int:
     return {"w": 0, "g": 1}.get(parameter.name, 3)
 
 
-def scope_at(draft: Draft, position: int) -> dict[str, Kind]:
-    """Return the kind of every name that is bound before the statement at `position`, in the order of binding.
+@lru_cache(maxsize=4096)
+def prepared(program: Program) -> tuple[Program, str]:
+    """Return the program without dead code and its structural key; parents are used many times."""
+    live = remove_dead_code(program)
+    return live, structural_key(live)
 
-    The statements before `position` must be valid.
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A valid draft with its kinds.
+
+    Attributes:
+        draft: The draft.
+        arguments: The kinds of the arguments of each statement.
+        results: The kind of the value of each statement.
+
     """
+
+    draft: Draft
+    arguments: tuple[tuple[Kind, ...], ...]
+    results: tuple[Kind, ...]
+
+    def scope(self, position: int) -> dict[str, Kind]:
+        """Return the kind of every name that is bound before the statement at `position`, in the order of binding."""
+        scope = _entry_scope(self.draft)
+        for statement, kind in zip(self.draft.statements[:position], self.results, strict=False):
+            scope[statement.target] = kind
+        return scope
+
+    def kind_at(self, place: Place) -> Kind:
+        """Return the kind of the argument at a place."""
+        index, position = place
+        if index < len(self.arguments):
+            return self.arguments[index][position]
+        update = self.draft.update
+        return self.scope(index)[update] if isinstance(update, str) else Kind.SCALAR
+
+
+@lru_cache(maxsize=1024)
+def offer(program: Program, inputs: tuple[str, ...] = (), slots: tuple[Parameter, ...] = ()) -> Offer:
+    """Return a program as a draft that also offers further reserved inputs and state slots, with its kinds."""
+    draft = draft_of(program, inputs, slots)
+    kinds = _kinds(draft)
+    assert kinds is not None
+    return Offer(draft, *kinds)
+
+
+def _entry_scope(draft: Draft) -> dict[str, Kind]:
     scope = {parameter.name: parameter.kind for parameter in draft.parameters}
     for hyperparameter in draft.hyperparameters:
         scope[hyperparameter.name] = Kind.SCALAR
-    for statement in draft.statements[:position]:
-        op = OPS[statement.op]
-        kinds = [scope[argument] if isinstance(argument, str) else Kind.SCALAR for argument in statement.args]
-        kind = result_kind(op, kinds)
-        assert kind is not None
-        scope[statement.target] = kind
     return scope
+
+
+def _kinds(draft: Draft) -> tuple[tuple[tuple[Kind, ...], ...], tuple[Kind, ...]] | None:
+    """Return the kinds of arguments and results, or None if they do not go together."""
+    scope = _entry_scope(draft)
+    arguments, results = [], []
+    for statement in draft.statements:
+        kinds = tuple([scope[name] if isinstance(name, str) else Kind.SCALAR for name in statement.args])
+        kind = result_kind(OPS[statement.op], kinds)
+        if kind is None:
+            return None
+        arguments.append(kinds)
+        results.append(kind)
+        scope[statement.target] = kind
+    return tuple(arguments), tuple(results)
+
+
+def scope_at(draft: Draft, position: int) -> dict[str, Kind] | None:
+    """Return the kind of every name that is bound before the statement at `position`, in the order of binding.
+
+    It is None if the kinds of what stands before do not go together.
+    """
+    kinds = _kinds(replace(draft, statements=draft.statements[:position]))
+    return None if kinds is None else Offer(draft, *kinds).scope(position)
+
+
+def argument_at(body: Draft | Program, place: Place) -> Argument:
+    """Return the argument at a place."""
+    return body.update if place[0] == len(body.statements) else body.statements[place[0]].args[place[1]]
+
+
+def with_argument(draft: Draft, place: Place, argument: Argument) -> Draft:
+    """Return the draft with another argument at a place."""
+    index, position = place
+    if index == len(draft.statements):
+        return replace(draft, update=argument)
+    old = draft.statements[index]
+    changed = Statement(old.target, old.op, (*old.args[:position], argument, *old.args[position + 1 :]))
+    return replace(draft, statements=(*draft.statements[:index], changed, *draft.statements[index + 1 :]))
+
+
+def places_of(body: Draft | Program, start: int = 0) -> list[Place]:
+    """Return the places of all arguments from the statement `start` on, that of the update last."""
+    end = len(body.statements)
+    places = [(at, place) for at in range(start, end) for place in range(len(body.statements[at].args))]
+    return [*places, (end, 0)]
+
+
+def constants_of(program: Program) -> dict[Place, float]:
+    """Return the places that read a literal or a hyperparameter's default, with its value.
+
+    A hyperparameter's name that a statement binds anew is taken for a variable.
+    """
+    bound = {statement.target for statement in program.statements}
+    named = {h.name: h.value for h in program.hyperparameters if h.name not in bound}
+    found: dict[Place, float] = {}
+    for index, statement in enumerate(program.statements):
+        for place, argument in enumerate(statement.args):
+            if isinstance(argument, float):
+                found[index, place] = argument
+            elif argument in named:
+                found[index, place] = named[argument]
+    if isinstance(program.update, float):
+        found[len(program.statements), 0] = program.update
+    elif program.update in named:
+        found[len(program.statements), 0] = named[program.update]
+    return found
 
 
 def used_later(draft: Draft, position: int) -> list[str]:
@@ -111,15 +230,29 @@ def used_later(draft: Draft, position: int) -> list[str]:
     return list(used)
 
 
+def _names(draft: Draft) -> set[str]:
+    taken = {statement.target for statement in draft.statements} | {parameter.name for parameter in draft.parameters}
+    return taken | {hyperparameter.name for hyperparameter in draft.hyperparameters}
+
+
 def fresh_names(draft: Draft) -> Iterator[str]:
     """Yield v1, v2, … without the names that the draft uses or offers."""
-    taken = {statement.target for statement in draft.statements} | {parameter.name for parameter in draft.parameters}
-    taken |= {hyperparameter.name for hyperparameter in draft.hyperparameters}
+    taken = _names(draft)
     number = 0
     while True:
         number += 1
         if f"v{number}" not in taken:
             yield f"v{number}"
+
+
+def free_name(name: str, taken: Collection[str]) -> str:
+    """Return the name, or where it is taken one that says where it comes from: m2 for m, b3 for b1 beside b2."""
+    stem = (name.rstrip("0123456789") or name)[:50]
+    number = 1
+    while name in taken or name in RESERVED or name in OPS:
+        number += 1
+        name = f"{stem}{number}"
+    return name
 
 
 def without_statement(draft: Draft, index: int, replacement: Argument | None) -> Draft | None:
@@ -160,21 +293,23 @@ def without_statement(draft: Draft, index: int, replacement: Argument | None) ->
     return replace(draft, statements=tuple(changed), update=update)
 
 
-def finish(draft: Draft, rng: np.random.Generator | None = None) -> Program | None:
+def finish(draft: Draft, rng: np.random.Generator | None = None, vocabulary: tuple[str, ...] = ()) -> Program | None:
     """Return the program of a draft without dead code, or None if it is not valid.
 
     A dormant slot that has come into use and that no statement binds would stay zero for ever. It becomes a running
     average of a value in scope: `slot = interp(value, slot, constant)`, the value drawn among those of the slot's kind
-    and the constant uniformly from [0, 1), which keeps the average stable.
+    and the constant uniformly from [0, 1), which keeps the average stable. Where all such values are made from the
+    slot itself, another is made first, such as `left_gram(g)` for a slot that holds a left matrix.
 
     Args:
         draft: The draft; its statements before the first edit are valid.
         rng: Needed where dormant slots are on offer.
+        vocabulary: The ops that may make a value for a slot that comes into use.
 
     """
     statements, parameters = live_statements(draft)
     if rng is not None and not parameters.isdisjoint(draft.dormant):
-        bound = _bind_woken_slots(draft, parameters, rng)
+        bound = _bind_woken_slots(draft, parameters, rng, vocabulary)
         if bound is None:
             return None
         if bound is not draft:
@@ -195,7 +330,9 @@ def finish(draft: Draft, rng: np.random.Generator | None = None) -> Program | No
         return None
 
 
-def _bind_woken_slots(draft: Draft, live: set[str], rng: np.random.Generator) -> Draft | None:
+def _bind_woken_slots(
+    draft: Draft, live: set[str], rng: np.random.Generator, vocabulary: tuple[str, ...]
+) -> Draft | None:
     next_slots = data_flow(draft).next_slots
     woken = [slot for slot in draft.parameters if slot.slot and slot.name in live and slot.name in draft.dormant]
     unbound = [slot for slot in woken if next_slots[slot.name] == slot.name]
@@ -205,9 +342,30 @@ def _bind_woken_slots(draft: Draft, live: set[str], rng: np.random.Generator) ->
     indices, _ = live_statements(draft)
     statements = tuple([statement for index, statement in enumerate(draft.statements) if index in indices])
     scope = scope_at(replace(draft, statements=statements), len(statements))
+    if scope is None:
+        return None
+    from_slots = _made_from(statements, {slot.name for slot in unbound})
+    names = fresh_names(draft)
     for slot in unbound:
         values = [name for name, kind in scope.items() if kind is slot.kind and name not in draft.dormant]
+        if from_slots.issuperset(values):
+            sources = {name: kind for name, kind in scope.items() if name not in from_slots | draft.dormant}
+            made = draw_maker(vocabulary, slot.kind, sources, rng)
+            if made is not None:
+                values = [next(names)]
+                statements += (Statement(values[0], *made),)
         if not values:
             return None
         statements += (Statement(slot.name, "interp", (pick(values, rng), slot.name, rng.random())),)
     return replace(draft, statements=statements)
+
+
+def _made_from(statements: tuple[Statement, ...], slots: set[str]) -> set[str]:
+    """Return the names whose last value reads one of the slots, directly or not."""
+    made = set(slots)
+    for statement in statements:
+        if made.isdisjoint(statement.args):
+            made.discard(statement.target)
+        else:
+            made.add(statement.target)
+    return made

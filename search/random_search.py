@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import final
 
 import numpy as np
 
 from evolion.primitives.dataflow import live_statements
+from evolion.primitives.keys import structural_key
 from evolion.primitives.kinds import Kind, widens
 from evolion.primitives.op import Op, result_kind
-from evolion.primitives.ops import OPS, accepted_kinds
+from evolion.primitives.ops import OPS
 from evolion.primitives.program import RESERVED, Argument, Parameter, Program, Statement
-from evolion.search.drafts import Draft, finish, fresh_names, pick
-from evolion.search.mutation import MutationConfig, draw_arguments
+from evolion.search.drafts import Draft, finish, fresh_names
+from evolion.search.draws import draw_arguments, draw_reader, drawable_ops, pick
+from evolion.search.mutation import MutationConfig
 from evolion.search.types import SEED, Candidate, Fitness, NoProgramError
 
 __all__ = ["RandomSearch", "random_program"]
@@ -43,7 +45,7 @@ def random_program(
     lowest, highest = lengths
     for _ in range(config.attempts):
         length = lowest + int(rng.random() * (highest + 1 - lowest))
-        program = finish(_random_draft(rng, config, length, protected))
+        program = finish(_random_draft(rng, config, length, protected), rng, config.vocabulary)
         if program is not None and lowest <= len(program.statements) <= highest:
             return program
     raise NoProgramError(f"no random program of {lowest} to {highest} statements in {config.attempts} attempts")
@@ -52,21 +54,21 @@ def random_program(
 def _random_draft(rng: np.random.Generator, config: MutationConfig, length: int, protected: bool) -> Draft:
     slots = config.slots or ()
     inputs = [Parameter(name, RESERVED[name], slot=False) for name in config.inputs]
-    draft = Draft((*inputs, *slots), (), (), "update", protected)
+    draft = Draft((*inputs, *slots), (), (), "update", protected, frozenset([slot.name for slot in slots]))
     names = fresh_names(draft)
     scope = {parameter.name: parameter.kind for parameter in draft.parameters}
     unused: dict[str, Kind] = {}
     unbound = {slot.name: slot.kind for slot in slots}
     statements: list[Statement] = []
     for index in range(length):
-        op = OPS[pick(config.vocabulary, rng)]
+        ops = drawable_ops(config.vocabulary, frozenset([*scope.values(), Kind.SCALAR]))
+        if not ops:
+            continue
+        op = OPS[pick(ops, rng)]
         drawn = draw_arguments(op, scope, rng, config.new_constant_share)
-        if drawn is None:
-            continue
-        args = _with_unused(op, drawn, unused, rng)
-        kind = result_kind(op, [Kind.SCALAR if isinstance(arg, float) else scope[arg] for arg in args])
-        if kind is None:
-            continue
+        assert drawn is not None
+        args = _with_unused(op, drawn, scope, unused, rng)
+        kind = _result(op, args, scope)
         fitting = [name for name, widest in unbound.items() if widens(kind, widest)]
         if index == length - 1:
             target = "update"
@@ -77,18 +79,42 @@ def _random_draft(rng: np.random.Generator, config: MutationConfig, length: int,
             target = next(names)
         statements.append(Statement(target, op.name, args))
         scope[target] = unused[target] = kind
-    update = statements[-1].target if statements else draft.parameters[0].name
-    return Draft(draft.parameters, (), tuple(statements), update, protected)
+    return _ended(replace(draft, statements=tuple(statements)), scope, rng, config)
+
+
+def _ended(draft: Draft, scope: dict[str, Kind], rng: np.random.Generator, config: MutationConfig) -> Draft:
+    """Return the draft with an update, which needs one more statement where the last value is a square matrix."""
+    if not draft.statements:
+        return replace(draft, update=draft.parameters[0].name)
+    last = draft.statements[-1].target
+    if widens(scope[last], Kind.TENSOR):
+        return draft
+    wide = [name for name, kind in scope.items() if kind is Kind.TENSOR]
+    if not wide:
+        return draft
+    reader = draw_reader(config.vocabulary, (last, scope[last]), (pick(wide, rng), Kind.TENSOR), scope, rng)
+    if reader is None:
+        return replace(draft, update=pick(wide, rng))
+    return replace(draft, statements=(*draft.statements, Statement("update", *reader)))
+
+
+def _result(op: Op, args: tuple[Argument, ...], scope: dict[str, Kind]) -> Kind:
+    kind = result_kind(op, [scope[arg] if isinstance(arg, str) else Kind.SCALAR for arg in args])
+    assert kind is not None
+    return kind
 
 
 def _with_unused(
-    op: Op, drawn: tuple[Argument, ...], unused: dict[str, Kind], rng: np.random.Generator
+    op: Op, drawn: tuple[Argument, ...], scope: dict[str, Kind], unused: dict[str, Kind], rng: np.random.Generator
 ) -> tuple[Argument, ...]:
+    """Let arguments be values that no statement reads yet, where those go with the other arguments."""
     args = list(drawn)
-    for place, accepted in enumerate(accepted_kinds(op.name)):
-        names = [name for name, kind in unused.items() if kind in accepted]
+    kinds = [scope[arg] if isinstance(arg, str) else Kind.SCALAR for arg in args]
+    for place in range(op.arity):
+        names = [name for name, kind in unused.items() if (*kinds[:place], kind, *kinds[place + 1 :]) in op.signatures]
         if names and rng.random() < UNUSED_SHARE:
             args[place] = pick(names, rng)
+            kinds[place] = unused[str(args[place])]
         unused.pop(str(args[place]), None)
     return tuple(args)
 
@@ -122,13 +148,13 @@ class RandomSearch:
     def ask(self, state: None, number: int) -> Candidate:
         """Return the seed program as number 0, later a random program."""
         if number == 0:
-            return Candidate(0, self.seed_program, None, SEED)
+            return Candidate(0, self.seed_program, None, SEED, structural_key(self.seed_program))
         rng = np.random.default_rng([self.seed, number])
         length = len(live_statements(self.seed_program)[0])
         lengths = (max(1, length // 2), max(1, length + length // 2))
         config = self.mutation.for_seed(self.seed_program)
         program = random_program(rng, config, lengths, protected=self.seed_program.protected)
-        return Candidate(number, program, None, "random")
+        return Candidate(number, program, None, "random", structural_key(program))
 
     def tell(self, state: None, candidate: Candidate, fitness: Fitness | None) -> None:
         """Learn nothing."""

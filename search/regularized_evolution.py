@@ -13,7 +13,8 @@ from typing import final
 import numpy as np
 
 from evolion.primitives.program import Program
-from evolion.search.mutation import MutationConfig, mutate
+from evolion.search.drafts import prepared
+from evolion.search.mutation import MutationConfig, breed
 from evolion.search.population import Member, draw_seats, joined, tournament_winner
 from evolion.search.types import SEED, Candidate, Fitness
 
@@ -74,14 +75,20 @@ class RegularizedEvolution:
 
     def ask(self, state: Population, number: int) -> Candidate:
         """Return the seed program as number 0, later a mutated tournament winner."""
+        seed = Candidate(0, self.seed_program, None, SEED, prepared(self.seed_program)[1])
         if number == 0:
-            return Candidate(0, self.seed_program, None, SEED)
+            return seed
         rng = np.random.default_rng([self.seed, number])
-        copy = Member(Candidate(0, self.seed_program, None, SEED), state.seed_fitness)
-        copies = (copy,) * (self.population - len(state.members))
-        parent = tournament_winner(draw_seats(copies + state.members, self.tournament, rng)).candidate
-        child, mutation = mutate(parent.program, rng, self.mutation.for_seed(self.seed_program))
-        return Candidate(number, child, parent.number, mutation)
+        copies = (Member(seed, state.seed_fitness),) * (self.population - len(state.members))
+        seats = copies + state.members
+        parent = tournament_winner(draw_seats(seats, self.tournament, rng)).candidate
+        mate = None
+        if self.mutation.weight("crossover") > 0.0:
+            mate = tournament_winner(draw_seats(seats, self.tournament, rng)).candidate
+        config = self.mutation.for_seed(self.seed_program)
+        child = breed(parent.program, rng, config, mate and mate.program)
+        used = mate.number if mate is not None and child.mutation == "crossover" else None
+        return Candidate(number, child.program, parent.number, child.mutation, child.key, used)
 
     def tell(self, state: Population, candidate: Candidate, fitness: Fitness | None) -> Population:
         """Let a candidate that did not fail take a seat, if need be that of the oldest member."""

@@ -31,6 +31,8 @@ class Candidate:
         program: The program.
         parent: The number of the candidate that it was made from; None for the warm start and for random programs.
         mutation: The name of what made it, `SEED` for the warm start.
+        key: The structural key of the program.
+        mate: The number of the second candidate that it was made from, where there is one.
 
     """
 
@@ -38,6 +40,8 @@ class Candidate:
     program: Program
     parent: int | None
     mutation: str
+    key: str
+    mate: int | None = None
 
 
 class Search(Protocol[State]):

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from evolion.primitives.dataflow import remove_dead_code
+from evolion.primitives.keys import structural_key
 from evolion.primitives.parser import parse
 from evolion.primitives.program import Program
 from evolion.search.types import SEED, Candidate, Fitness, Search
@@ -55,7 +56,7 @@ class SearchLaws:
     def test_candidate_zero_is_the_seed(self, make: Callable[[int], Search[Any]], seed_program: Program) -> None:
         """The seed is scored like any other candidate, so what a search gains is measured against it."""
         search = make(3)
-        assert search.ask(search.initial(), 0) == Candidate(0, seed_program, None, SEED)
+        assert search.ask(search.initial(), 0) == Candidate(0, seed_program, None, SEED, structural_key(seed_program))
 
     def test_ask_is_pure(self, make: Callable[[int], Search[Any]]) -> None:
         """Candidates asked again, or in another order, are the same: a run can be resumed anywhere."""

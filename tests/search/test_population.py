@@ -9,7 +9,7 @@ PROGRAM = parse("def train(g):\n    return g\n")
 
 
 def members(*fitness: Fitness | None) -> tuple[Member, ...]:
-    return tuple(Member(Candidate(number, PROGRAM, None, "seed"), value) for number, value in enumerate(fitness))
+    return tuple(Member(Candidate(number, PROGRAM, None, "seed", ""), value) for number, value in enumerate(fitness))
 
 
 def numbers(chosen: list[Member] | tuple[Member, ...]) -> list[int]:
@@ -19,7 +19,7 @@ def numbers(chosen: list[Member] | tuple[Member, ...]) -> list[int]:
 def test_the_oldest_leaves() -> None:
     """Ageing: the oldest member leaves whatever its fitness."""
     full = members((0.0,), (1.0,), (2.0,))
-    newcomer = Member(Candidate(9, PROGRAM, 0, "insert"), (5.0,))
+    newcomer = Member(Candidate(9, PROGRAM, 0, "insert", ""), (5.0,))
     assert numbers(joined(full, newcomer, 3)) == [1, 2, 9]
     assert numbers(joined(full, newcomer, 4)) == [0, 1, 2, 9]
 
