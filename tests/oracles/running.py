@@ -39,6 +39,7 @@ class Case:
             implementations have torch's weights (out, in), the language has Flax's (in, out).
         leaves: Which of `w` and `b` are compared; an implementation may leave one alone.
         steps: How many steps are compared.
+        loss: The loss of every step, for a program that takes `loss`.
         noise: For a program that takes `noise`: the step from 0 to what the implementation drew for `w` and `b`.
         note: Why the tolerance is wide, or a regime is left out.
 
@@ -54,6 +55,7 @@ class Case:
     transposed: bool = False
     leaves: str = "wb"
     steps: int = STEPS
+    loss: float = 1.0
     noise: Callable[[int], tuple[NDArray[Any], NDArray[Any]]] | None = None
     note: str = ""
 
@@ -126,12 +128,12 @@ def by_numpy(case: Case, regime: str) -> NDArray[Any]:
     w = start(case, regime)
     fixed: dict[str, Any] = {h.name: h.value for h in program.hyperparameters}
     fixed |= {"w0": w, "lr": np.float64(case.learning_rate or 0.0), "horizon": np.float64(STEPS)}
-    fixed |= {"hess": curvature(case, regime), "loss": np.float64(1.0)}
+    fixed |= {"hess": curvature(case, regime), "loss": np.float64(case.loss)}
     path = [w]
     with np.errstate(all="ignore"):
         for t in range(STEPS):
             values = {"w": w, "g": gradient(case, regime, t, w), "t": np.float64(t + 1)}
-            values |= {"noise": flat(case, *case.noise(t))} if case.noise else {}
+            values |= {"noise": flat(case, *case.noise(t)) if case.noise else np.zeros_like(w)}
             update, slots = step(fixed | slots | values)
             w = w - update
             path.append(w)
@@ -147,7 +149,7 @@ def by_jax(case: Case, regime: str) -> NDArray[Any]:
         params = [jnp.asarray(tensor) for tensor in lay.unflatten(start(case, regime))]
         state = tx.init(params)
         update = jax.jit(tx.update)
-        given = {"hess": [jnp.asarray(tensor) for tensor in lay.unflatten(curvature(case, regime))], "loss": 1.0}
+        given = {"hess": [jnp.asarray(tensor) for tensor in lay.unflatten(curvature(case, regime))], "loss": case.loss}
         extra = {EXTRA_ARGUMENTS[name]: value for name, value in given.items() if name in program.inputs}
         path = [lay.flatten([np.asarray(p) for p in params])]
         for t in range(STEPS):
