@@ -264,16 +264,17 @@ class _Reader:
             _fail(node, f"expressions may be nested {_MAXIMUM_DEPTH} deep; name the inner ones")
         if isinstance(node, ast.Name):
             return node.id
-        constant = _constant(node)
+        constant = None if isinstance(node, (ast.BinOp, ast.Call)) else _constant(node)
         if constant is not None:
             return constant
         name, operands = self._operation(node)
-        args = tuple(self.expression(operand, None, depth + 1) for operand in operands)
+        args = tuple([self.expression(operand, None, depth + 1) for operand in operands])
         return self._append(target or self._fresh_name(), name, args, node)
 
     def _operation(self, node: ast.expr) -> tuple[str, list[ast.expr]]:
-        if isinstance(node, ast.BinOp) and type(node.op) in _OPERATORS:
-            return _OPERATORS[type(node.op)], [node.left, node.right]
+        operator = _OPERATORS.get(type(node.op)) if isinstance(node, ast.BinOp) else None
+        if operator is not None:
+            return operator, [node.left, node.right]  # type: ignore[attr-defined]
         if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
             return "negative", [node.operand]
         if isinstance(node, ast.Call):

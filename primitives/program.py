@@ -18,6 +18,7 @@ from types import MappingProxyType
 from typing import SupportsFloat
 
 from evolion.primitives.kinds import Kind, widens
+from evolion.primitives.notation import argument_text, docstring_lines, number_text, operation_text
 from evolion.primitives.op import Op
 from evolion.primitives.ops import OPS, accepted_kinds
 
@@ -47,6 +48,8 @@ MAXIMUM_CHARACTERS = 200_000
 _SURELY_SHORT = 256  # statements, parameters and hyperparameters that print less, even with the longest names
 _MAXIMUM_MESSAGE = 1000
 _MAXIMUM_NAME = 64
+
+_OPS = dict(OPS)  # looked up for every statement of every program, where a plain dict is faster
 
 RESERVED: Mapping[str, Kind] = MappingProxyType(
     {
@@ -108,7 +111,7 @@ class Statement:
 
     def __str__(self) -> str:
         """Print the statement as one line of program text."""
-        return f"{self.target} = {_expression(OPS[self.op], self.args)}"
+        return f"{self.target} = {operation_text(OPS[self.op], self.args)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +136,7 @@ class Hyperparameter:
 
     def __str__(self) -> str:
         """Print the hyperparameter as it stands in a signature."""
-        return f"{self.name}={_number(self.value)}"
+        return f"{self.name}={number_text(self.value)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,12 +222,12 @@ class Program:
             signature += ["*", *map(str, self.hyperparameters)]
         lines = above.get(-1, []) + (["@protected"] if self.protected else [])
         lines.append(f"def train({', '.join(signature)}):")
-        lines += [f"    {line}" if line else "" for line in _quoted(self.docstring)]
+        lines += [f"    {line}" if line else "" for line in docstring_lines(self.docstring)]
         for index, statement in enumerate(self.statements):
             lines += [f"    {line}" for line in above.get(index, [])]
             lines.append(f"    {statement}")
         lines += [f"    {line}" for line in above.get(len(self.statements), [])]
-        returned = [_argument(self.update), *(slot.name for slot in self.slots)]
+        returned = [argument_text(self.update), *(slot.name for slot in self.slots)]
         lines.append(f"    return {', '.join(returned)}")
         return "\n".join(lines) + "\n"
 
@@ -250,7 +253,7 @@ def infer_kinds(program: Program) -> tuple[Kind, ...]:
     kind = _argument_kind(program.update, environment, end)
     if not widens(kind, Kind.TENSOR):
         raise ProgramError(
-            f"the update must have the shape of the weights, but {_argument(program.update)} is a {kind}; "
+            f"the update must have the shape of the weights, but {argument_text(program.update)} is a {kind}; "
             "multiply it with a tensor first, as in `matmul`",
             statement=end,
         )
@@ -289,21 +292,22 @@ def _bind_signature(program: Program) -> dict[str, Kind]:
 
 
 def _check_statement(statement: Statement, environment: Mapping[str, Kind], index: int) -> Kind:
-    op = OPS.get(statement.op)
+    op = _OPS.get(statement.op)
     if op is None:
         raise ProgramError(unknown_op(statement.op), statement=index)
-    if len(statement.args) != op.arity:
+    args = statement.args
+    if len(args) != op.arity:
         raise ProgramError(
-            f"{op.name!r} takes {op.arity} argument{'s' * (op.arity != 1)}, got {len(statement.args)}", statement=index
+            f"{op.name!r} takes {op.arity} argument{'s' * (op.arity != 1)}, got {len(args)}", statement=index
         )
-    kinds = []
-    for argument in statement.args:
-        # A name that is bound is the common case, and this loop is what most of a check's time goes to.
-        kind = environment.get(argument) if isinstance(argument, str) else None
-        kinds.append(_argument_kind(argument, environment, index) if kind is None else kind)
+    # A name that is bound is the common case, and this line is what most of a check's time goes to.
+    kinds = [
+        environment[a] if a.__class__ is str and a in environment else _argument_kind(a, environment, index)
+        for a in args
+    ]
     result = op.signatures.get(tuple(kinds))
     if result is None:
-        raise ProgramError(_refused_kinds(op, statement.args, kinds), statement=index)
+        raise ProgramError(_refused_kinds(op, args, kinds), statement=index)
     return result
 
 
@@ -312,9 +316,9 @@ def _refused_kinds(op: Op, args: tuple[Argument, ...], kinds: list[Kind]) -> str
     for position, (kind, accepted) in enumerate(zip(kinds, accepted_kinds(op.name), strict=True)):
         if kind not in accepted:
             wanted = " or ".join(map(str, sorted(accepted)))
-            found = f"{_argument(args[position])} is a {kind}"
+            found = f"{argument_text(args[position])} is a {kind}"
             return f"argument {position + 1} of {op.name!r} must be a {wanted}, but {found}"
-    together = ", ".join(f"{_argument(argument)} ({kind})" for argument, kind in zip(args, kinds, strict=True))
+    together = ", ".join(f"{argument_text(argument)} ({kind})" for argument, kind in zip(args, kinds, strict=True))
     rows = [", ".join(map(str, signature)) for signature in op.signatures if signature[0] is kinds[0]]
     fitting = f"; with a {kinds[0]} first it takes {' or '.join(rows)}" if op.arity == 2 else ""
     return f"the arguments of {op.name!r} do not go together: {together}{fitting}"
@@ -381,33 +385,3 @@ def _check_text(program: Program) -> None:
         raise ProgramError("a comment must be one line of printable text")
     if len(str(program)) > MAXIMUM_CHARACTERS:
         raise ProgramError(f"printed one operation a line, the text has more than {MAXIMUM_CHARACTERS} characters")
-
-
-def _expression(op: Op, args: tuple[Argument, ...]) -> str:
-    if op.symbol:
-        left, right = map(_argument, args)
-        # `-2 ** x` would be read as -(2 ** x).
-        left = f"({left})" if op.name == "power" and left.startswith("-") else left
-        return f"{left} {op.symbol} {right}"
-    if op.name == "identity":
-        return _argument(args[0])
-    return f"{op.name}({', '.join(map(_argument, args))})"
-
-
-def _argument(argument: Argument) -> str:
-    return argument if isinstance(argument, str) else _number(argument)
-
-
-def _number(value: float) -> str:
-    text = repr(value)
-    return text[:-2] if text.endswith(".0") and text != "-0.0" else text
-
-
-def _quoted(documentation: str) -> list[str]:
-    if not documentation:
-        return []
-    escaped = documentation.replace("\\", "\\\\")
-    if '"""' in escaped or escaped.endswith('"'):
-        escaped = escaped.replace('"', '\\"')
-    first, *others = escaped.split("\n")
-    return [f'"""{first}', *others, '"""'] if others else [f'"""{first}"""']

@@ -37,32 +37,37 @@ PINNED = {
     "SGD": (
         SGD,
         "f6f04dc0d46ebf1ad045971aa7fd146f",
-        "3f544129541b97ab96f546fdc0d107b4",
+        "c7d1b060bf7f9bebf6a247d6b7bc3f0f",
     ),
     "AdamW": (
         ADAMW,
         "002a349e012773084b5babe3bcb74488",
-        "fc4bbb30fa1c4915c2a54b500a7eed7a",
+        "f6c8ce7ea0797d78046adc0768c52b68",
     ),
     "Lion": (
         LION,
         "eeadc5b3eea455f44a37a26e9acc1373",
-        "18b75225a7f60765c338a9ab38d59e5f",
+        "8d94daaeadbeb0366c67ea25041c5203",
     ),
     "protected AdamW": (
         "@protected\n" + ADAMW,
         "4f6931a997aaf77b9cfe2cafdfac84b0",
-        "3c6dd7b66ea6d36e30d51113e824885c",
+        "390d7ac6d8a4c1a8259a130a59864116",
     ),
     "a leaf and a clip": (
         "def train(w, g, n: leaf):\n    n = n + norm(g)\n    return clip(w, 0.5) / n, n\n",
         "390f18ee9800cb1eb994af768b6f124e",
-        "e6aae09514d0be9ec8c571a02fafcb5f",
+        "53529a25b870c33fb693f25b7bc1a4cd",
+    ),
+    "a decomposition": (
+        "def train(g, lr, l: left):\n    l = l + left_gram(g)\n    return lr * matmul(inverse_root(l, 4), g), l\n",
+        "02aef2359fc8bc8778b3c1db862eac08",
+        "7b85ad54dff75a7c2f59d08f5afe1965",
     ),
     "zero": (
         "def train():\n    return 0\n",
         "030ae53f208a1f348d84f71330da708d",
-        "9c383a4e8ed762ad3b843412bf94bacd",
+        "346b8ef7129a74052a41661efcee5f1a",
     ),
 }
 
