@@ -1,4 +1,4 @@
-"""Compiles one program into the training loop: for long runs, and for programs too large to interpret."""
+"""Compiles one program into the training loop: for long runs, and for programs that cannot be interpreted."""
 
 from __future__ import annotations
 
@@ -9,50 +9,42 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from evolion.evaluators.flat_ops import flat_meaning
 from evolion.evaluators.loop import Outcome, StepInputs, TrainingLoop, UpdateRule, flat_task, training_loop
-from evolion.primitives.dataflow import Reference, data_flow
+from evolion.primitives.jax_execution import initial_slots, stepper
+from evolion.primitives.kinds import Kind
 from evolion.primitives.layout import Layout
-from evolion.primitives.program import Program
+from evolion.primitives.program import RESERVED, Program
 
 __all__ = ["compile_and_run"]
 
 
-def _constant(value: float) -> jax.Array:
-    # A constant such as 1e300 is infinite in single precision; that is no cause for a warning.
-    with np.errstate(over="ignore"):
-        return jnp.asarray(np.full(1, value, np.float32))
-
-
 def _rule(program: Program, layout: Layout) -> UpdateRule:
-    flow = data_flow(program)
-    calls = [flat_meaning(statement.op, program.protected, layout) for statement in program.statements]
+    """Return the program as an update rule that works on the tensors and hands over one vector."""
+    step = stepper(program)
+    # Numbers stay Python's, so that counts such as the steps of an iteration are known when the loop is compiled.
+    fixed = {h.name: h.value for h in program.hyperparameters}
 
-    def init(_: Any, weights: jax.Array) -> dict[str, jax.Array]:
-        slots = {slot.name: jnp.zeros_like(weights) for slot in program.slots}
-        return slots | ({"w0": weights} if "w0" in program.inputs else {})
+    def init(_: Any, weights: jax.Array) -> dict[str, Any]:
+        slots = initial_slots(program, layout.shapes, jnp.float32)
+        return slots | ({"w0": _tensors(weights, layout)} if "w0" in program.inputs else {})
 
-    def update(_: Any, state: dict[str, jax.Array], inputs: StepInputs) -> tuple[jax.Array, dict[str, jax.Array]]:
-        values: dict[Reference, jax.Array] = dict([*state.items(), *_scheduled(inputs).items()])
-        values |= {h.name: _constant(h.value) for h in program.hyperparameters}
-
-        def value(reference: Reference) -> jax.Array:
-            return _constant(reference) if isinstance(reference, float) else values[reference]
-
-        for index, (call, references) in enumerate(zip(calls, flow.arguments, strict=True)):
-            values[index] = call(*map(value, references))
-        wide = {name: jnp.broadcast_to(value(r), inputs.weights.shape) for name, r in flow.next_slots.items()}
-        return value(flow.update), state | wide
-
-    def _scheduled(inputs: StepInputs) -> dict[str, jax.Array]:
-        names = set(program.inputs)
-        given = {"w": inputs.weights, "g": inputs.gradient, "loss": inputs.loss[None]}
-        given |= {name: inputs.scalars[i : i + 1] for i, name in enumerate(("lr", "t", "horizon"))}
-        if "noise" in names:
+    def update(_: Any, state: dict[str, Any], inputs: StepInputs) -> tuple[jax.Array, dict[str, Any]]:
+        given: dict[str, Any] = {"w": inputs.weights, "g": inputs.gradient, "loss": inputs.loss}
+        given |= {name: inputs.scalars[i] for i, name in enumerate(("lr", "t", "horizon"))}
+        if "noise" in program.inputs:
             given["noise"] = inputs.noise()
-        return given
+        for name in program.inputs:
+            if name in given and RESERVED[name] is Kind.TENSOR:
+                given[name] = _tensors(given[name], layout)
+        tensors, slots = step(given | fixed | state, layout.shapes, jnp.float32)
+        return jnp.concatenate([jnp.ravel(tensor) for tensor in tensors]), state | slots
 
     return UpdateRule(init, update)
+
+
+def _tensors(vector: jax.Array, layout: Layout) -> list[jax.Array]:
+    places = zip(layout.starts.tolist(), layout.sizes.tolist(), layout.shapes, strict=True)
+    return [jnp.reshape(vector[start : start + size], shape) for start, size, shape in places]
 
 
 @lru_cache(maxsize=8)

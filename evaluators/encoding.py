@@ -14,22 +14,28 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from evolion.primitives.dataflow import Reference, data_flow, remove_dead_code
+from evolion.evaluators.opcodes import (
+    FIRST_OPCODE,
+    FUSED,
+    MAXIMUM_ARGUMENTS,
+    OPCODES_OF,
+    RUNTIME_INPUTS,
+    has_instruction,
+    number_of,
+)
+from evolion.primitives.dataflow import DataFlow, Reference, data_flow, remove_dead_code
 from evolion.primitives.kinds import Kind
 from evolion.primitives.op import Elementwise
-from evolion.primitives.ops import LION, OPS
+from evolion.primitives.ops import OPS
 from evolion.primitives.program import Program, infer_kinds
 
 __all__ = [
     "CODE_WIDTH",
-    "FUSED",
     "INSTRUCTIONS",
-    "OPCODES",
     "REGISTERS",
     "SCALARS",
     "CapacityError",
     "Encoding",
-    "Opcode",
     "UnsuppliedInputError",
     "check_inputs",
     "encode",
@@ -39,7 +45,6 @@ __all__ = [
 REGISTERS = 32
 INSTRUCTIONS = 128
 SCALARS = 64
-MAXIMUM_ARGUMENTS = 3
 CODE_WIDTH = 2 + MAXIMUM_ARGUMENTS
 """An instruction is (opcode, target row, arguments …); an argument below 0 is column -1 - argument of the table."""
 
@@ -47,56 +52,6 @@ WEIGHTS, GRADIENT = 0, 1
 """The rows of the register file that hold the weights and the gradient."""
 
 _SCHEDULED = ("lr", "t", "horizon")
-
-FUSED: tuple[tuple[str, int, str], ...] = (
-    ("add", 0, "multiply"),
-    ("multiply", 1, "add"),
-    ("subtract", 0, "multiply"),
-    ("subtract", 1, "multiply"),
-    ("multiply", 0, "sign"),
-    ("divide", 1, "sqrt"),
-    ("divide", 1, "add"),
-    ("interp", 0, "square"),
-    ("sign", 0, "interp"),
-)
-"""(outer op, argument position, inner op): pairs that run as one instruction. Commutative outer ops also match with
-their two arguments swapped."""
-
-
-@dataclass(frozen=True, slots=True)
-class Opcode:
-    """What an instruction does: an op, or an outer op with an inner one in place of the argument at `position`."""
-
-    op: str
-    protected: bool
-    inner: str | None = None
-    position: int = 0
-
-    @property
-    def arity(self) -> int:
-        """The number of arguments of the instruction."""
-        return OPS[self.op].arity - 1 + OPS[self.inner].arity if self.inner else OPS[self.op].arity
-
-
-def _opcodes() -> tuple[Opcode, ...]:
-    codes = []
-    for protected in (False, True):
-        for name in ("identity", *LION):
-            if not protected or OPS[name].protected is not None:
-                codes.append(Opcode(name, protected))
-        for outer, position, inner in FUSED:
-            if not protected or OPS[outer].protected is not None or OPS[inner].protected is not None:
-                codes.append(Opcode(outer, protected, inner, position))
-    return tuple(codes)
-
-
-OPCODES: tuple[Opcode, ...] = _opcodes()
-"""Every instruction, by its number. After these come the runtime inputs, in the order of `RUNTIME_INPUTS`."""
-
-RUNTIME_INPUTS = ("loss", "noise")
-"""Inputs that are loaded into a register at the start of a step."""
-
-_NUMBER = {(code.op, code.protected, code.inner, code.position): i for i, code in enumerate(OPCODES)}
 
 
 class CapacityError(ValueError):
@@ -127,6 +82,7 @@ class Encoding:
         length: The number of instructions.
         update: The argument that is subtracted from the weights after the last instruction.
         initial_weights: The row that holds the weights of the start, or -1.
+        vocabulary: "lion" or "full": the smallest that has every instruction of the code.
         program: What `scalar_table` computes: the program without dead code.
         columns: For each column of the table what it holds: a constant, a scheduled input or a hoisted statement.
 
@@ -136,13 +92,9 @@ class Encoding:
     length: int
     update: int
     initial_weights: int
+    vocabulary: str
     program: Program
     columns: tuple[Reference, ...]
-
-
-def _number(op: str, protected: bool, inner: str | None = None, position: int = 0) -> int:
-    differs = OPS[op].protected is not None or (inner is not None and OPS[inner].protected is not None)
-    return _NUMBER[(op, protected and differs, inner, position)]
 
 
 @dataclass
@@ -174,20 +126,30 @@ def encode(program: Program) -> Encoding:
     """Encode a program for the interpreter.
 
     Raises:
-        CapacityError: If it needs more instructions, registers or scalars than there are, or an op that is not in the
-            interpreter's vocabulary.
+        CapacityError: If it needs more instructions, registers or scalars than there are, or works on matrices, or on
+            rows and columns in a way that their numbers at each entry cannot give.
         UnsuppliedInputError: If it takes an input that no task supplies.
 
     """
     program = remove_dead_code(program)
     check_inputs(program)
-    unknown = sorted({s.op for s in program.statements} - {code.op for code in OPCODES})
-    if unknown:
-        raise CapacityError(f"the interpreter has no instruction for {', '.join(unknown)}")
     flow = data_flow(program)
+    _check_instructions(program, flow)
     hoisted = _hoisted(program)
     nodes = _fuse(program, flow.arguments, flow.update, tuple(flow.next_slots.values()), hoisted)
     return _allocate(program, nodes, flow.update, flow.next_slots, hoisted)
+
+
+def _check_instructions(program: Program, flow: DataFlow) -> None:
+    kinds, entry = infer_kinds(program), {parameter.name: parameter.kind for parameter in program.parameters}
+    missing: dict[str, None] = {}
+    for statement, references in zip(program.statements, flow.arguments, strict=True):
+        # What is no parameter is a constant or a hyperparameter.
+        given = [kinds[r] if isinstance(r, int) else entry.get(str(r), Kind.SCALAR) for r in references]
+        if not has_instruction(statement.op, given):
+            missing[f"{statement.op} of {' and '.join(map(str, given))}"] = None
+    if missing:
+        raise CapacityError(f"the interpreter has no instruction for {', '.join(missing)}")
 
 
 def _hoisted(program: Program) -> set[Reference]:
@@ -225,12 +187,12 @@ def _fuse(
                 candidate = ordered[position]
                 if isinstance(candidate, int) and plain.get(candidate) == inner and uses[candidate] == 1:
                     spliced = ordered[:position] + nodes[candidate].arguments + ordered[position + 1 :]
-                    fused = _Node(_number(outer, program.protected, inner, position), spliced)
+                    fused = _Node(number_of(outer, program.protected, inner, position), spliced)
                     del nodes[candidate], plain[candidate]
                     break
             if fused:
                 break
-        nodes[index] = fused or _Node(_number(statement.op, program.protected), references)
+        nodes[index] = fused or _Node(number_of(statement.op, program.protected), references)
         if not fused:
             plain[index] = statement.op
     return nodes
@@ -292,7 +254,7 @@ def _allocate(
         return columns.argument(reference) if isinstance(reference, float) or reference in hoisted else rows[reference]
 
     code: list[tuple[int, ...]] = [
-        (len(OPCODES) + RUNTIME_INPUTS.index(name), rows[name]) for name in loaded if name in RUNTIME_INPUTS
+        (RUNTIME_INPUTS.index(name), rows[name]) for name in loaded if name in RUNTIME_INPUTS
     ]
     homes = _homes(next_slots, last_use, nodes)
     for index, node in nodes.items():
@@ -307,9 +269,10 @@ def _allocate(
     # The next value of a slot is the slot itself or the value of a statement, never another slot: no copy that ends a
     # step reads a row that another one writes.
     copies = [(rows[slot], argument(reference)) for slot, reference in next_slots.items()]
-    code += [(_number("identity", False), target, source) for target, source in copies if target != source]
+    code += [(number_of("identity", False), target, source) for target, source in copies if target != source]
     if len(code) > INSTRUCTIONS:
         raise CapacityError(f"the program needs more than {INSTRUCTIONS} instructions")
+    last = max((number for number, *_ in code), default=0)
     table = np.zeros((INSTRUCTIONS, CODE_WIDTH), np.int32)
     for position, row in enumerate(code):
         table[position, : len(row)] = row
@@ -318,6 +281,7 @@ def _allocate(
         length=len(code),
         update=argument(update),
         initial_weights=rows.get("w0", -1),
+        vocabulary=next(name for name, count in OPCODES_OF.items() if last < FIRST_OPCODE + count),
         program=program,
         columns=tuple(columns.references),
     )

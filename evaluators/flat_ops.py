@@ -1,7 +1,8 @@
 """The JAX meaning of an op over one flat vector of parameters.
 
-A value is a vector of shape (parameters,) or, for scalars known before the step, of shape (1,). Values of the kind leaf
-are vectors that are constant over each parameter tensor; reductions broadcast what they reduce.
+A value is a vector of shape (parameters,) or, for scalars known before the step, of shape (1,). Values of the kinds
+leaf, row and column are vectors that are constant over each parameter tensor, row or column; reductions broadcast what
+they reduce.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import jax.numpy as jnp
 
 from evolion.primitives.kinds import Kind
 from evolion.primitives.layout import Layout
-from evolion.primitives.op import Elementwise
+from evolion.primitives.op import Elementwise, Matrixwise, Reduction
 from evolion.primitives.ops import OPS
 
 __all__ = ["flat_meaning"]
@@ -23,30 +24,58 @@ FlatOp = Callable[..., jax.Array]
 
 
 def flat_meaning(name: str, protected: bool, layout: Layout) -> FlatOp:
-    """Return the function of an op: vectors in, one vector (or a shape that broadcasts to it) out."""
+    """Return the function of an op: vectors in, one vector (or a shape that broadcasts to it) out.
+
+    It is what the op does where `opcodes.has_instruction` says so for the kinds of the arguments.
+    """
     meaning = OPS[name].under(protected)
     if isinstance(meaning, Elementwise):
         compute = meaning.jax
         return lambda *args: jnp.asarray(compute(jnp, *args), jnp.float32)
-    total = _leaf_totals(layout) if meaning.scope is Kind.LEAF else _tree_total
+    return _on_tensors(meaning, layout) if isinstance(meaning, Matrixwise) else _reduction(meaning, layout)
 
-    def reduce(*args: Any) -> jax.Array:
+
+def _reduction(meaning: Reduction, layout: Layout) -> FlatOp:
+    reduce: Callable[..., jax.Array] = {"sum": jnp.sum, "mean": jnp.mean, "max": jnp.max}[meaning.reducer]
+    axis = 0 if meaning.scope is Kind.COLUMN else 1
+
+    def reduced(term: jax.Array) -> jax.Array:
+        if meaning.scope is Kind.SCALAR:
+            return reduce(term, keepdims=True)
+        if meaning.scope is Kind.LEAF:
+            return _by_tensor(lambda x: reduce(jnp.reshape(x, (1, -1)), axis=axis, keepdims=True), term, layout)
+        return _by_tensor(lambda x: reduce(x, axis=axis, keepdims=True), term, layout)
+
+    def call(*args: Any) -> jax.Array:
         wide = [jnp.broadcast_to(argument, (layout.entries,)) for argument in args]
-        sums = tuple(total(term) for term in meaning.terms(jnp, *wide))
-        return jnp.asarray(meaning.apply(jnp, meaning.combine(jnp, sums, *args), *args), jnp.float32)
+        terms = tuple(reduced(term) for term in meaning.terms(jnp, *wide))
+        return jnp.asarray(meaning.apply(jnp, meaning.combine(jnp, terms, *args), *args), jnp.float32)
 
-    return reduce
-
-
-def _tree_total(term: jax.Array) -> jax.Array:
-    return jnp.sum(term, keepdims=True)
+    return call
 
 
-def _leaf_totals(layout: Layout) -> Callable[[jax.Array], jax.Array]:
-    pieces = list(zip(layout.starts.tolist(), layout.sizes.tolist(), strict=True))
+def _on_tensors(meaning: Matrixwise, layout: Layout) -> FlatOp:
+    """Run an op of a tensor and of numbers, which are the same at all entries of a parameter tensor."""
 
-    def totals(term: jax.Array) -> jax.Array:
-        sums = [jnp.broadcast_to(jnp.sum(term[start : start + size]), (size,)) for start, size in pieces]
-        return jnp.concatenate(sums)
+    def call(x: Any, *numbers: Any) -> jax.Array:
+        wide = jnp.broadcast_to(x, (layout.entries,))
+        starts = iter(layout.starts.tolist())
 
-    return totals
+        def compute(matrix: jax.Array) -> jax.Array:
+            start = next(starts)
+            return jnp.asarray(
+                meaning.compute(jnp, matrix, *[jnp.broadcast_to(k, (layout.entries,))[start] for k in numbers])
+            )
+
+        return _by_tensor(compute, wide, layout)
+
+    return call
+
+
+def _by_tensor(compute: Callable[[jax.Array], jax.Array], vector: jax.Array, layout: Layout) -> jax.Array:
+    """Apply a function to the matrix view of each tensor in turn, and broadcast its value to the tensor."""
+    values = []
+    for start, size, sides in zip(layout.starts.tolist(), layout.sizes.tolist(), layout.sides, strict=True):
+        value = compute(jnp.reshape(vector[start : start + size], sides))
+        values.append(jnp.ravel(jnp.broadcast_to(value, sides)))
+    return jnp.concatenate(values)

@@ -2,6 +2,8 @@
 
 The loop holds a register file of shape (REGISTERS, parameters) and, at each step, runs the instructions of the encoded
 program (see `encoding`) over it. XLA compiles the loop once per task and horizon; a candidate costs no compilation.
+Programs that need nothing beyond the ops of the Lion paper share a loop that knows no others, as the time of its
+compilation is that of its instructions.
 """
 
 from __future__ import annotations
@@ -15,16 +17,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from evolion.evaluators.encoding import (
-    OPCODES,
-    REGISTERS,
-    RUNTIME_INPUTS,
-    WEIGHTS,
-    Encoding,
-    Opcode,
-)
+from evolion.evaluators.encoding import REGISTERS, WEIGHTS, Encoding
 from evolion.evaluators.flat_ops import flat_meaning
 from evolion.evaluators.loop import Outcome, StepInputs, TrainingLoop, UpdateRule, flat_task, training_loop
+from evolion.evaluators.opcodes import OPCODES, OPCODES_OF, RUNTIME_INPUTS, Opcode
 from evolion.primitives.layout import Layout
 from evolion.primitives.ops import OPS
 
@@ -77,8 +73,9 @@ def _load_noise(_: jax.Array, __: jax.Array, inputs: StepInputs) -> jax.Array:
 _LOADERS: dict[str, Branch] = {"loss": _load_loss, "noise": _load_noise}
 
 
-def _rule(layout: Layout) -> UpdateRule:
-    branches = [_branch(opcode, layout) for opcode in OPCODES] + [_LOADERS[name] for name in RUNTIME_INPUTS]
+def _rule(layout: Layout, vocabulary: str) -> UpdateRule:
+    opcodes = OPCODES[: OPCODES_OF[vocabulary]]
+    branches = [_LOADERS[name] for name in RUNTIME_INPUTS] + [_branch(opcode, layout) for opcode in opcodes]
 
     def init(program: _Code, weights: jax.Array) -> jax.Array:
         registers = jnp.zeros((REGISTERS, layout.entries), jnp.float32)
@@ -106,9 +103,9 @@ def _write(registers: jax.Array, value: jax.Array, row: jax.Array) -> jax.Array:
 
 
 @lru_cache(maxsize=8)
-def _compiled(task: str) -> TrainingLoop:
+def _compiled(task: str, vocabulary: str) -> TrainingLoop:
     flat = flat_task(task)
-    return training_loop(flat, _rule(flat.layout))
+    return training_loop(flat, _rule(flat.layout, vocabulary))
 
 
 def interpret(
@@ -118,4 +115,4 @@ def interpret(
     code = _Code(
         encoding.code, np.int32(encoding.length), np.int32(encoding.update), np.int32(encoding.initial_weights)
     )
-    return _compiled(task)(code, table, seed=seed, split=split)
+    return _compiled(task, encoding.vocabulary)(code, table, seed=seed, split=split)
