@@ -11,6 +11,7 @@ from types import MappingProxyType
 
 from evolion.discovered.optax_transform import EXTRA_ARGUMENTS, state_fields
 from evolion.discovered.source_expressions import Outline, outline
+from evolion.discovered.source_helpers import helper_names, helpers
 from evolion.primitives.dataflow import remove_dead_code
 from evolion.primitives.keys import behavioural_key, structural_key
 from evolion.primitives.kinds import Kind
@@ -48,7 +49,7 @@ def to_source(
     """
     if target not in TARGETS:
         raise ValueError(f"there is no export target {target!r}; there are: {', '.join(TARGETS)}")
-    if not name.isidentifier() or keyword.iskeyword(name) or name in _USED:
+    if not name.isidentifier() or keyword.iskeyword(name) or name in _USED | helper_names():
         raise ValueError(f"{name!r} cannot name an exported optimizer; use another Python identifier, such as 'mine'")
     return TARGETS[target](program.with_hyperparameters(**hyperparameters), name, evidence)
 
@@ -62,16 +63,13 @@ def _to_text(program: Program, name: str, evidence: str) -> str:
 
 def _to_optax_module(program: Program, name: str, evidence: str) -> str:
     live = remove_dead_code(program)
-    plan = outline(live, _USED | {name})
-    shaped = _first_tensor(live)
-    if shaped and (plan.update[1] is not Kind.TENSOR or _narrow_slots(live, plan)):
-        # Some value gets its shape from this tensor, whose variable must then hold it to the end.
-        plan = outline(live, _USED | {name}, [shaped])
-    layout = _Layout(live, name, plan)
+    layout = _Layout(live, name, outline(live, _USED | helper_names() | {name}))
     body = [*_init(layout), "", *_update(layout), "", f"return {layout.transform}(init, update)"]
     function = _signature(layout) + "\n" + "\n".join(f"    {line}".rstrip() for line in body)
-    head = _module_docstring(program, name, evidence) + "\n\n" + _IMPORTS
-    return "\n\n\n".join([head, _state_class(layout), function, _HELPER]) + "\n"
+    functions = helpers(function)
+    imports = ("import math\n" if any("math." in text for text in functions) else "") + _IMPORTS
+    head = _module_docstring(program, name, evidence) + "\n\n" + imports
+    return "\n\n\n".join([head, *functions, _state_class(layout), function, _HELPER]) + "\n"
 
 
 TARGETS: Mapping[str, Callable[[Program, str, str], str]] = MappingProxyType(
@@ -141,17 +139,6 @@ class _Layout:
         return f"optax.tree.cast({given}, dtype)"
 
 
-def _narrow_slots(program: Program, plan: Outline) -> bool:
-    return any(plan.next_slots[slot.name][1] is not slot.kind for slot in program.slots)
-
-
-def _first_tensor(program: Program) -> str | None:
-    """Return the tree that lends its shape to values that have none."""
-    inputs = [name for name in _TREES if name in program.inputs]
-    tensors = inputs + [slot.name for slot in program.slots if slot.kind is Kind.TENSOR]
-    return tensors[0] if tensors else None
-
-
 def _quoted(text: str) -> str:
     escaped = text.replace("\\", "\\\\").replace('"""', '\\"\\"\\"')
     return f'"""{escaped}\n"""'
@@ -192,11 +179,8 @@ def _signature(layout: _Layout) -> str:
 
 
 def _init(layout: _Layout) -> list[str]:
-    zeros = {
-        Kind.SCALAR: "jnp.zeros([], dtype)",
-        Kind.LEAF: "jax.tree.map(lambda p: jnp.zeros([], dtype), params)",
-        Kind.TENSOR: "jax.tree.map(lambda p: jnp.zeros(p.shape, dtype), params)",
-    }
+    zeros = {kind: f"jax.tree.map(lambda p: jnp.zeros({_shape(kind, 'p')}, dtype), params)" for kind in Kind}
+    zeros[Kind.SCALAR] = "jnp.zeros([], dtype)"
     values = [f"{layout.fields[slot.name]}={zeros[slot.kind]}" for slot in layout.program.slots]
     if "w0" in layout.program.inputs:
         values.append("w0=jax.tree.map(lambda p: jnp.array(p, dtype), params)")
@@ -231,6 +215,9 @@ def _update(layout: _Layout) -> list[str]:
     write = _tree_level if layout.outline.whole_trees else _leaf_level
     statements, change, following = write(layout)
     body += statements
+    if "(" in change:
+        body.append(f"change = {change}")
+        change = "change"
     body.append(f"change = jax.tree.map(lambda c, p: (-c).astype(p.dtype), {change}, {layout.like})")
     following |= {
         slot.name: f"jnp.asarray({layout.outline.next_slots[slot.name][0]}, dtype)"
@@ -245,15 +232,14 @@ def _update(layout: _Layout) -> list[str]:
 
 def _leaf_level(layout: _Layout) -> tuple[list[str], str, dict[str, str]]:
     """Write one function of the tensors of one parameter, mapped over the tree; name the update and the new slots."""
-    plan, first = layout.outline, _first_tensor(layout.program)
+    plan = layout.outline
     arguments = [plan.names[name] for name in layout.wide]
     trees = [layout.tree(name) for name in layout.wide]
-    if first is None:
-        arguments, trees = ["leaf", *arguments], [layout.like, *trees]
-    shaped = plan.names[first] if first else "leaf"
+    if plan.shaped is None:
+        arguments, trees = [plan.shape_name, *arguments], [layout.like, *trees]
     slots = [slot for slot in layout.program.slots if slot.kind is not Kind.SCALAR]
-    values = [_widened(*plan.update, Kind.TENSOR, shaped)]
-    values += [_widened(*plan.next_slots[slot.name], slot.kind, shaped) for slot in slots]
+    values = [_widened(*plan.update, Kind.TENSOR, plan.shape_name)]
+    values += [_widened(*plan.next_slots[slot.name], slot.kind, plan.shape_name) for slot in slots]
     lines = [f"{a.name} = {a.expression}" for a in plan.assignments if a.kind is Kind.SCALAR]
     lines += ["", f"def step({', '.join(arguments)}):"]
     lines += [f"    {a.name} = {a.expression}" for a in plan.assignments if a.kind is not Kind.SCALAR]
@@ -266,10 +252,26 @@ def _leaf_level(layout: _Layout) -> tuple[list[str], str, dict[str, str]]:
     return [*lines, f"results = {call}", f"change, {', '.join(names.values())} = {unpacked}"], "change", names
 
 
+def _shape(kind: Kind, tensor: str) -> str:
+    """Write the shape of a value of a kind for a tensor."""
+    shapes = {Kind.SCALAR: "[]", Kind.LEAF: "[]", Kind.TENSOR: f"{tensor}.shape"}
+    return shapes.get(kind, f"{kind}_shape({tensor})")
+
+
 def _widened(source: str, kind: Kind, to: Kind, shaped: str) -> str:
+    """Write the widening of a value to the kind of what it is returned as; `shaped` is a tensor of the step's dtype."""
+    if kind is not to and to is Kind.TENSOR and kind in (Kind.SCALAR, Kind.LEAF):
+        return f"jnp.full_like({shaped}, {source})"
+    return _filled(source, kind, to, shaped)
+
+
+def _filled(source: str, kind: Kind, to: Kind, shaped: str) -> str:
+    """Write the same for a tensor of any dtype."""
     if kind is to:
         return source
-    return f"jnp.full_like({shaped}, {source})" if to is Kind.TENSOR else f"jnp.asarray({source}, dtype)"
+    if kind not in (Kind.SCALAR, Kind.LEAF):
+        return f"jnp.broadcast_to({source}, {_shape(to, shaped)})"
+    return f"jnp.asarray({source}, dtype)" if to is Kind.LEAF else f"jnp.full({_shape(to, shaped)}, {source}, dtype)"
 
 
 def _tree_level(layout: _Layout) -> tuple[list[str], str, dict[str, str]]:
@@ -290,9 +292,8 @@ def _tree_level(layout: _Layout) -> tuple[list[str], str, dict[str, str]]:
 def _widened_tree(source: str, kind: Kind, to: Kind, like: str) -> str:
     if kind is to:
         return source
-    made = f"jnp.full(leaf.shape, {source}, dtype)" if to is Kind.TENSOR else f"jnp.asarray({source}, dtype)"
-    more = f", {source}" if kind is Kind.LEAF else ""
-    return f"jax.tree.map(lambda leaf{more}: {made}, {like}{more})"
+    more = "" if kind is Kind.SCALAR else f", {source}"
+    return f"jax.tree.map(lambda leaf{more}: {_filled(source, kind, to, 'leaf')}, {like}{more})"
 
 
 def _call(function: str, arguments: list[str]) -> str:

@@ -9,14 +9,25 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from evolion.discovered.source_templates import (
+    SHAPES,
+    Conditions,
+    Fill,
+    MatrixTemplate,
+    Safe,
+    literal,
+    matrix_template,
+    parsed,
+    reduction,
+    typed,
+)
 from evolion.primitives.dataflow import Reference, data_flow
 from evolion.primitives.kinds import Kind
-from evolion.primitives.op import Elementwise, Op, Reduction
+from evolion.primitives.op import Elementwise, Matrixwise, Reduction
 from evolion.primitives.ops import OPS
 from evolion.primitives.program import Program, infer_kinds
 
@@ -25,6 +36,8 @@ __all__ = ["Assignment", "Outline", "outline"]
 _TEMPORARY = re.compile(r"x\d+")
 _LONGEST_INLINED = 45
 _NEVER = 1 << 30
+_TREES = ("g", "w", "w0", "hess", "noise")
+_UNNAMED = "(shape)"  # no name of a program
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +47,8 @@ class Assignment:
     Attributes:
         name: The variable that is bound.
         expression: Python source over scalars, and over entries of trees where `reads` names any.
-        reads: The variables of kind leaf or tensor that the expression reads, entry by entry. Whole trees, which only
-            reductions over all of them read, are not among them.
+        reads: The variables of other kinds than scalar that the expression reads, one parameter tensor at a time. Whole
+            trees, which only reductions over all of them read, are not among them.
         kind: The kind of the value.
 
     """
@@ -52,6 +65,8 @@ class Outline:
 
     Attributes:
         names: The variable of each input, slot and hyperparameter at the start.
+        shaped: The tensor parameter that lends its shape where one is needed, or None if the program has no tensors.
+        shape_name: Its variable; without one a variable that is to hold a tensor of the parameter's shape.
         whole_trees: Whether some expression reads a whole tree, so that no function of single tensors will do.
         assignments: In order; without whole trees those of scalars come first.
         update: Source and kind of the update.
@@ -60,49 +75,100 @@ class Outline:
     """
 
     names: dict[str, str]
+    shaped: str | None
+    shape_name: str
     whole_trees: bool
     assignments: tuple[Assignment, ...]
     update: tuple[str, Kind]
     next_slots: dict[str, tuple[str, Kind]]
 
 
-def outline(program: Program, reserved: Collection[str], fixed: Collection[str] = ()) -> Outline:
+def outline(program: Program, reserved: Collection[str]) -> Outline:
     """Choose names and expressions for a program without dead code.
 
     Args:
         program: The program.
         reserved: Names that the surrounding code uses; variables of those names get another.
-        fixed: Parameters of the program whose variables must keep their value to the end.
 
     """
-    return _Writer(program, fixed).outline(set(reserved))
+    return _Writer(program).outline(set(reserved))
+
+
+def _lender(program: Program) -> str | None:
+    """Return the tensor that lends its shape to values that have none: one whose name is never bound again, if any."""
+    tensors = [name for name in _TREES if name in program.inputs]
+    tensors += [slot.name for slot in program.slots if slot.kind is Kind.TENSOR]
+    rebound = {statement.target for statement in program.statements}
+    return next((name for name in tensors if name not in rebound), tensors[0] if tensors else None)
 
 
 class _Writer:
-    def __init__(self, program: Program, fixed: Collection[str]) -> None:
+    def __init__(self, program: Program) -> None:
         self.program = program
-        self.fixed = fixed
+        self.shaped = _lender(program)
         self.flow = data_flow(program)
         self.kinds = infer_kinds(program)
         entry = {p.name: p.kind for p in program.parameters}
         self.entry = entry | {h.name: Kind.SCALAR for h in program.hyperparameters}
+        self.rebound = {statement.target for statement in program.statements}
         self.meanings = [OPS[s.op].under(program.protected) for s in program.statements]
         self.whole_trees = any(self.is_whole(index) for index in range(len(self.meanings)))
         self.alias: dict[Reference, Reference] = {}
         self.inlined: set[int] = set()
         self.on_floats: set[Reference] = {"horizon", *(h.name for h in program.hyperparameters)}
+        self.kept_as_matrices: set[int] = set()
         for index in range(len(self.meanings)):
             self._resolve(index)
+        self.kept_as_matrices = self._find_matrices()
         self._choose_inlined()
 
     # -- what the statements refer to -------------------------------------------------------------------------------
 
     def args(self, index: int) -> tuple[Reference, ...]:
-        return tuple(map(self._aliased, self.flow.arguments[index]))
+        """Return the arguments of a statement, and after them a tensor if its expression needs one for the shape."""
+        template = self.matrices(index)
+        extra = (self._shape_source(index),) if template is not None and template.reshaped else ()
+        return (*map(self._aliased, self.flow.arguments[index]), *extra)
+
+    def kinds_of(self, index: int) -> tuple[Kind, ...]:
+        return tuple(map(self.kind_of, self.flow.arguments[index]))
+
+    def matrices(self, index: int) -> MatrixTemplate | None:
+        """Return the template of a statement that works on matrix views."""
+        meaning = self.meanings[index]
+        if not isinstance(meaning, Matrixwise):
+            return None
+        template = matrix_template(OPS[self.program.statements[index].op], meaning.compute, self.kinds_of(index))
+        return replace(template, reshaped=False) if index in self.kept_as_matrices else template
+
+    def _shape_source(self, index: int) -> Reference:
+        """Return a tensor whose shape serves at a statement: one with a name that is not kept for this alone."""
+        if self.shaped in self.rebound:
+            for earlier in reversed(range(index)):
+                named = not _TEMPORARY.fullmatch(self.program.statements[earlier].target)
+                if named and self.kinds[earlier] is Kind.TENSOR and earlier not in self.alias:
+                    return earlier
+        return self.shaped or _UNNAMED
+
+    def _find_matrices(self) -> set[int]:
+        """Return the statements with a matrix that is only ever read as one, and so is not reshaped in between."""
+        found = {i for i in range(len(self.meanings)) if (template := self.matrices(i)) and template.is_matrix}
+        found -= {reference for reference in self.outputs() if isinstance(reference, int)}
+        for index in range(len(self.meanings)):
+            template = None if index in self.alias else self.matrices(index)
+            if index not in self.alias:
+                viewed = template.viewed if template else ()
+                found -= {a for i, a in enumerate(self.args(index)) if isinstance(a, int) and i not in viewed}
+        return found
 
     def _aliased(self, reference: Reference) -> Reference:
         # A constant never goes into a table of references: 1.0 and statement 1 are the same key there.
         return reference if isinstance(reference, float) else self.alias.get(reference, reference)
+
+    def _ends_narrow(self) -> bool:
+        """Say whether some result has to be widened, for which a tensor must lend its shape at the end."""
+        kinds = [Kind.TENSOR, *(self.entry[name] for name in self.flow.next_slots)]
+        return any(self.kind_of(result) is not kind for result, kind in zip(self.outputs(), kinds, strict=True))
 
     def outputs(self) -> list[Reference]:
         return list(map(self._aliased, [self.flow.update, *self.flow.next_slots.values()]))
@@ -110,7 +176,7 @@ class _Writer:
     def kind_of(self, reference: Reference) -> Kind:
         if isinstance(reference, int):
             return self.kinds[reference]
-        return self.entry[reference] if isinstance(reference, str) else Kind.SCALAR
+        return self.entry.get(reference, Kind.TENSOR) if isinstance(reference, str) else Kind.SCALAR
 
     def is_whole(self, index: int) -> bool:
         meaning = self.meanings[index]
@@ -151,7 +217,8 @@ class _Writer:
         for index, statement in enumerate(statements):
             if index in self.alias:
                 continue
-            reads[index] = {argument for argument in statement.args if isinstance(argument, str)}
+            named = (*statement.args, *self.args(index)[len(statement.args) :])
+            reads[index] = {argument for argument in named if isinstance(argument, str)}
             for argument in self.args(index):
                 if isinstance(argument, int) and argument in self.inlined:
                     reads[index] |= reads[argument]
@@ -179,38 +246,62 @@ class _Writer:
     # -- expressions ------------------------------------------------------------------------------------------------
 
     def template(self, index: int) -> ast.expr:
-        op = OPS[self.program.statements[index].op]
-        meaning = self.meanings[index]
+        """Return the expression of a statement over `_0`, `_1`, …, the results of `args`."""
+        op, meaning = OPS[self.program.statements[index].op], self.meanings[index]
         if isinstance(meaning, Elementwise):
-            tree = _parsed(meaning.source, op.arity)
-            return _Safe().visit(tree) if self._is_float(self.args(index)) else tree
+            args = self.args(index)
+            tree = typed(parsed(meaning.source, op.arity), {f"_{i}" for i, a in enumerate(args) if self._is_float([a])})
+            return Safe().visit(tree) if self._is_float(args) else tree  # type: ignore[no-any-return]
+        if isinstance(meaning, Matrixwise):
+            return self._shaped(index)
         if self.has_factor(index):
-            return _parsed(meaning.apply_source.replace("{reduced}", "_reduced"), op.arity)
-        return _parsed(meaning.apply_source.replace("{reduced}", f"({meaning.source})"), op.arity)
+            return parsed(meaning.apply_source.replace("{reduced}", "_reduced"), op.arity)
+        return parsed(meaning.apply_source.replace("{reduced}", f"({reduction(op, meaning)})"), op.arity)
+
+    def _shaped(self, index: int) -> ast.expr:
+        """Return the template of a statement on matrices with the result in the shape of its kind."""
+        template, kinds = self.matrices(index), self.kinds_of(index)
+        assert template is not None
+        if not template.reshaped:
+            return template.tree
+        shape = parsed(SHAPES[self.kinds[index]].replace("{0}", f"{{{len(kinds)}}}"), len(kinds) + 1)
+        return ast.Call(ast.parse("jnp.reshape", mode="eval").body, [template.tree, shape], [])
 
     def expression(self, index: int, name_of: Callable[[Reference], str], factor: str = "") -> ast.expr:
         nodes = self._nodes(index, name_of) | {"_reduced": ast.Name(factor)}
-        filled: ast.expr = _Fill(nodes).visit(self.template(index))
-        return filled
+        filled: ast.expr = Fill(nodes).visit(self.template(index))
+        return Conditions().visit(filled)  # type: ignore[no-any-return]
 
     def factor(self, index: int, name_of: Callable[[Reference], str]) -> ast.expr:
         """Return the reduced value of a statement that applies one to each entry, such as a clip."""
         meaning = self.meanings[index]
         assert isinstance(meaning, Reduction)
         nodes = self._nodes(index, name_of)
-        filled: ast.expr = _Fill(nodes).visit(_parsed(meaning.source, len(nodes)))
+        filled: ast.expr = Fill(nodes).visit(parsed(meaning.source, len(nodes)))
         return filled
 
     def _nodes(self, index: int, name_of: Callable[[Reference], str]) -> dict[str, ast.expr]:
-        op = OPS[self.program.statements[index].op]
-        return {f"_{i}": self._argument(argument, op, name_of) for i, argument in enumerate(self.args(index))}
+        template = self.matrices(index)
+        # A count of iterations must be a float where it is a number of Python; a power would turn whole.
+        whole = template is None and self.program.statements[index].op != "power"
+        nodes = {f"_{i}": self._argument(argument, whole, name_of) for i, argument in enumerate(self.args(index))}
+        if template is not None:
+            for i in template.viewed:
+                nodes[f"_{i}"] = self._matrix(self.args(index)[i], name_of)
+        return nodes
 
-    def _argument(self, reference: Reference, op: Op, name_of: Callable[[Reference], str]) -> ast.expr:
+    def _argument(self, reference: Reference, whole: bool, name_of: Callable[[Reference], str]) -> ast.expr:
         if isinstance(reference, float):
-            return _literal(reference, whole=op.name != "power")
+            return literal(reference, whole=whole)
         if isinstance(reference, int) and reference in self.inlined:
             return self.expression(reference, name_of)
         return ast.Name(name_of(reference) if isinstance(reference, (int, str)) else "")
+
+    def _matrix(self, reference: Reference, name_of: Callable[[Reference], str]) -> ast.expr:
+        """Return the matrix view of a value."""
+        if reference in self.kept_as_matrices:
+            return self._argument(reference, True, name_of)
+        return ast.Call(ast.Name("as_matrix"), [self._argument(reference, True, name_of)], [])
 
     def leaves(self, index: int) -> list[Reference]:
         """Return the references of the variables in the expression of a statement, inlined ones opened up."""
@@ -235,16 +326,18 @@ class _Writer:
                 reduced = ast.unparse(self.factor(index, names.__getitem__))
                 assignments.append(Assignment(factors[index], reduced, (), Kind.SCALAR))
             tree = self.expression(index, names.__getitem__, factors.get(index, ""))
-            wide = [r for r in self.leaves(index) if self.kind_of(r) is not Kind.SCALAR]
-            reads = tuple(dict.fromkeys(names[r] for r in wide)) if self.kinds[index] is not Kind.SCALAR else ()
+            read = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+            wide = [names[r] for r in self.leaves(index) if self.kind_of(r) is not Kind.SCALAR and names[r] in read]
+            reads = tuple(dict.fromkeys(wide)) if self.kinds[index] is not Kind.SCALAR else ()
             assignments.append(Assignment(names[index], ast.unparse(tree), reads, self.kinds[index]))
         results = [(self._source(reference, names), self.kind_of(reference)) for reference in self.outputs()]
         slots = dict(zip(self.flow.next_slots, results[1:], strict=True))
         entry = {name: names[name] for name in self.entry}
-        return Outline(entry, self.whole_trees, tuple(assignments), results[0], slots)
+        lent = names[self.shaped or _UNNAMED]
+        return Outline(entry, self.shaped, lent, self.whole_trees, tuple(assignments), results[0], slots)
 
     def _source(self, reference: Reference, names: dict[Reference, str]) -> str:
-        return ast.unparse(_literal(reference)) if isinstance(reference, float) else names[reference]
+        return ast.unparse(literal(reference)) if isinstance(reference, float) else names[reference]
 
     def _name_all(self, order: list[int], reserved: set[str]) -> tuple[dict[Reference, str], dict[int, str]]:
         """Give each value a variable: the program's own name unless that still holds a value which is read later."""
@@ -252,8 +345,9 @@ class _Writer:
         for position, index in enumerate(order):
             last |= dict.fromkeys(self.leaves(index), position)
         last |= dict.fromkeys([r for r in self.outputs() if not isinstance(r, float)], _NEVER)
-        last |= dict.fromkeys(self.fixed, _NEVER)
-        names: dict[Reference, str] = {}
+        if self.shaped is not None and self._ends_narrow():
+            last[self.shaped] = _NEVER
+        names: dict[Reference, str] = {_UNNAMED: "like" if self.whole_trees else "leaf"}
         free_after: dict[str, tuple[int, bool]] = {}
         factors: dict[int, str] = {}
 
@@ -283,53 +377,3 @@ def _free(holder: tuple[int, bool] | None, position: int, wide: bool, one_scope:
         return True
     until, held_wide = holder
     return until <= position and (one_scope or wide == held_wide)
-
-
-@cache
-def _template(source: str, arity: int) -> str:
-    return source.format(*[f"_{i}" for i in range(arity)])
-
-
-def _parsed(source: str, arity: int) -> ast.expr:
-    """Parse a source template; `{0}` becomes the name `_0`, and whole numbers lose their point outside of powers."""
-    tree = ast.parse(_template(source, arity), mode="eval").body
-    return tree if "power" in source or "**" in source else _Whole().visit(tree)
-
-
-def _literal(value: float, whole: bool = True) -> ast.expr:
-    if not np.isfinite(value):
-        node: ast.expr = ast.parse("jnp.nan" if value != value else "jnp.inf", mode="eval").body
-    else:
-        node = ast.Constant(int(abs(value)) if whole and _is_whole(value) else abs(value))
-    return ast.UnaryOp(ast.USub(), node) if value == value and np.copysign(1.0, value) < 0 else node
-
-
-def _is_whole(value: float) -> bool:
-    # An integer has no negative zero, and large ones exceed what JAX takes for an integer.
-    return value.is_integer() and abs(value) < 1e6 and not (value == 0 and np.copysign(1.0, value) < 0)
-
-
-class _Whole(ast.NodeTransformer):
-    def visit_Constant(self, node: ast.Constant) -> ast.expr:
-        return _literal(node.value) if isinstance(node.value, float) else node
-
-
-class _Fill(ast.NodeTransformer):
-    """Puts expressions in the place of names."""
-
-    def __init__(self, nodes: dict[str, ast.expr]) -> None:
-        self.nodes = nodes
-
-    def visit_Name(self, node: ast.Name) -> ast.expr:
-        return self.nodes.get(node.id, node)
-
-
-class _Safe(ast.NodeTransformer):
-    """Lets JAX divide and raise to powers where Python floats would raise an exception or turn complex."""
-
-    def visit_BinOp(self, node: ast.BinOp) -> ast.expr:
-        self.generic_visit(node)
-        name = {ast.Div: "divide", ast.Pow: "power"}.get(type(node.op))
-        if name is None:
-            return node
-        return ast.Call(ast.parse(f"jnp.{name}", mode="eval").body, [node.left, node.right], [])

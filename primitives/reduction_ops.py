@@ -23,15 +23,16 @@ _SCOPES = {
     Kind.SCALAR: ("global", "of the whole tree"),
 }
 _AXES = {
-    Kind.ROW: ", axis=-1, keepdims=True",
-    Kind.COLUMN: ", axis=tuple(range({0}.ndim - 1)), keepdims=True",
+    # Slices of the axes, as a single number has none.
+    Kind.ROW: ", axis=tuple(range({0}.ndim))[-1:], keepdims=True",
+    Kind.COLUMN: ", axis=tuple(range({0}.ndim))[:-1], keepdims=True",
     Kind.LEAF: "",
 }
 _SUMMARIES = {"sum": "sum", "mean": "mean", "max": "largest entry"}
 _LATEX = {"sum": r"\sum", "mean": r"\operatorname{{mean}}", "max": r"\max"}
 _TREE_SOURCES = {
     "sum": "optax.tree.sum({0})",
-    "mean": "optax.tree.sum({0}) / sum(jnp.size(x) for x in jax.tree.leaves({0}))",
+    "mean": "optax.tree.sum({0}) / float(optax.tree.size({0}))",
     "max": "optax.tree.max({0})",
 }
 
@@ -42,7 +43,8 @@ def _index(scope: Kind) -> str:
 
 def _reduction(scope: Kind, reducer: Literal["sum", "mean", "max"]) -> Op:
     word, whose = _SCOPES[scope]
-    source = _TREE_SOURCES[reducer] if scope is Kind.SCALAR else f"jnp.{reducer}({{0}}{_AXES[scope]})"
+    initial = ", initial=-jnp.inf" if reducer == "max" else ""  # of no entries, as of a tensor without any
+    source = _TREE_SOURCES[reducer] if scope is Kind.SCALAR else f"jnp.{reducer}({{0}}{initial}{_AXES[scope]})"
     meaning = Reduction(
         scope=scope,
         reducer=reducer,
