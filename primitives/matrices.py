@@ -75,7 +75,11 @@ def sorting(xp: Any, x: Array) -> Array:
 
 
 def top_k_mask(xp: Any, x: Array, k: Array) -> Array:
-    """Return 1 at the k largest entries and 0 elsewhere; k is rounded, and entries equal to the k-th count as well."""
+    """Return 1 at the k largest entries and 0 elsewhere; k is rounded, and entries equal to the k-th count as well.
+
+    NaN counts as smallest.
+    """
+    x = xp.where(xp.isnan(x), -xp.inf, x)
     ordered = xp.sort(xp.ravel(x))
     size = ordered.shape[0]
     count = xp.clip(xp.round(xp.nan_to_num(xp.asarray(k, x.dtype), nan=0.0)), 0, size)
@@ -120,10 +124,15 @@ def orthogonalize(xp: Any, x: Array, steps: Array, a: Array, b: Array, c: Array)
 def inverse(xp: Any, x: Array) -> Array:
     """Return the inverse matrix, NaN where there is none."""
     one = xp.eye(x.shape[0], dtype=x.dtype)
-    safe = xp.where(xp.isfinite(x).all(), x, one)
+    # Entries of moderate size neither overflow nor vanish on the way; the reciprocal of the scale must be normal.
+    tiny = float(xp.finfo(x.dtype).tiny)
+    largest = xp.max(xp.abs(x))
+    usable = xp.isfinite(largest) & (largest >= tiny)
+    scale = xp.where(usable, xp.minimum(largest, 0.25 / tiny), 1).astype(x.dtype)
+    safe = xp.where(usable, x / scale, one)
     sign, logarithm = xp.linalg.slogdet(safe)
-    regular = xp.isfinite(x).all() & (sign != 0) & xp.isfinite(logarithm)
-    return xp.where(regular, xp.linalg.inv(xp.where(regular, safe, one)), xp.nan)
+    regular = usable & (sign != 0) & xp.isfinite(logarithm)
+    return xp.where(regular, xp.linalg.inv(xp.where(regular, safe, one)) / scale, xp.nan)
 
 
 def inverse_root(xp: Any, x: Array, p: Array) -> Array:
@@ -132,24 +141,34 @@ def inverse_root(xp: Any, x: Array, p: Array) -> Array:
     Eigenvalues below a share of the largest, max(1e-12, side * machine epsilon), are rounding errors and raised to it.
     The inverse root of zero is zero.
     """
-    finite = xp.isfinite(x).all()
-    safe = xp.where(finite, x, xp.zeros_like(x))
+    tiny = float(xp.finfo(x.dtype).tiny)
+    largest = xp.max(xp.abs(x))
+    finite = xp.isfinite(largest)
+    usable = finite & (largest >= tiny)
+    scale = xp.where(usable, xp.minimum(largest, 0.25 / tiny), 1).astype(x.dtype)
+    safe = xp.where(usable, x / scale, xp.zeros_like(x))
     values, vectors = xp.linalg.eigh(safe / 2 + safe.T / 2)
-    largest = xp.max(xp.abs(values))
-    floor = largest * max(1e-12, x.shape[0] * float(xp.finfo(x.dtype).eps))
-    powers = xp.where(largest > 0, xp.maximum(values, floor) ** xp.divide(-1.0, p), xp.zeros_like(values))
+    top = xp.max(xp.abs(values))
+    floor = top * max(1e-12, x.shape[0] * float(xp.finfo(x.dtype).eps))
+    exponent = xp.divide(-1.0, p).astype(x.dtype)
+    powers = xp.where(top > 0, xp.maximum(values, floor) ** exponent * scale**exponent, xp.zeros_like(values))
     return xp.where(finite, xp.matmul(vectors * powers[None, :], vectors.T), xp.nan)
 
 
 def eigenvectors(xp: Any, x: Array) -> Array:
     """Return the eigenvectors of a symmetric matrix as columns, those of the largest eigenvalues first.
 
-    Signs are fixed, and a ramp on the diagonal, up to 1e-7 of the largest entry, orders equal eigenvalues.
+    Signs are fixed, and a ramp on the diagonal orders equal eigenvalues: up to 1e-7 of the largest entry, or the root
+    of the machine epsilon where that is more.
     """
     side = x.shape[0]
-    finite = xp.isfinite(x).all()
-    safe = xp.where(finite, x, xp.zeros_like(x))
-    ramp = xp.arange(side, 0, -1).astype(x.dtype) * ((1e-7 * xp.max(xp.abs(safe)) + 1e-30) / side)
+    tiny = float(xp.finfo(x.dtype).tiny)
+    largest = xp.max(xp.abs(x))
+    finite = xp.isfinite(largest)
+    usable = finite & (largest >= tiny)
+    scale = xp.where(usable, xp.minimum(largest, 0.25 / tiny), 1).astype(x.dtype)
+    safe = xp.where(usable, x / scale, xp.zeros_like(x))
+    ramp = xp.arange(side, 0, -1).astype(x.dtype) * (max(1e-7, float(xp.finfo(x.dtype).eps) ** 0.5) / side)
     _, vectors = xp.linalg.eigh(safe / 2 + safe.T / 2 + xp.diag(ramp))
     vectors = vectors[:, ::-1]
     sums = xp.matmul(1.0 / (xp.arange(side).astype(x.dtype) + 1.618), vectors)
@@ -159,14 +178,20 @@ def eigenvectors(xp: Any, x: Array) -> Array:
 def power_iteration(xp: Any, x: Array, q: Array) -> Array:
     """Return the orthogonal factor of (x + d) q: a step of power iteration from the basis q, where 0 is the identity.
 
-    The small multiple d of the identity, 1e-8 of the largest entry of x, changes no eigenvector and gives the kernel of
-    x a basis. The columns have the signs that make the diagonal of the triangular factor positive.
+    The small multiple d of the identity changes no eigenvector and gives the kernel of x a basis: it is the largest
+    entry of x times the root of the machine epsilon. The columns have the signs that make the diagonal of the
+    triangular factor positive.
     """
     one = xp.eye(x.shape[0], dtype=x.dtype)
-    finite = xp.isfinite(x).all() & xp.isfinite(q).all()
-    safe = xp.where(finite, x, one)
-    start = xp.where(finite & (q != 0).any(), q, one)
-    shift = 1e-8 * xp.max(xp.abs(safe)) + 1e-30
-    basis, triangle = xp.linalg.qr(xp.matmul(safe, start) + shift * start)
+    tiny = float(xp.finfo(x.dtype).tiny)
+    largest, longest = xp.max(xp.abs(x)), xp.max(xp.abs(q))
+    finite = xp.isfinite(largest) & xp.isfinite(longest)
+    # Neither factor's size changes the result.
+    usable, given = finite & (largest >= tiny), finite & (longest >= tiny)
+    scale = xp.where(usable, xp.minimum(largest, 0.25 / tiny), 1).astype(x.dtype)
+    length = xp.where(given, xp.minimum(longest, 0.25 / tiny), 1).astype(x.dtype)
+    safe = xp.where(usable, x / scale, xp.zeros_like(x))
+    start = xp.where(given, q / length, one)
+    basis, triangle = xp.linalg.qr(xp.matmul(safe, start) + float(xp.finfo(x.dtype).eps) ** 0.5 * start)
     signs = xp.where(xp.diagonal(triangle) < 0, -1, 1).astype(x.dtype)
     return xp.where(finite, basis * signs[None, :], xp.nan)

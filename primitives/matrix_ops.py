@@ -192,7 +192,8 @@ MATRIX_OPS: tuple[Op, ...] = (
         _sort_cost,
         "1 at the k largest entries of each parameter tensor, else 0",
         r"\operatorname{{top}}_{{{1}}}\left({0}\right)",
-        "k is rounded and brought between 0 and the number of entries; entries equal to the k-th count as well",
+        "k is rounded and brought between 0 and the number of entries; entries equal to the k-th count as well; NaN "
+        "counts as smallest",
     ),
     _op(
         matrices.entry_count,
@@ -223,7 +224,7 @@ MATRIX_OPS: tuple[Op, ...] = (
         _side(8.0 / 3.0),
         "matrix inverse",
         "{0}^{{-1}}",
-        "NaN where x is singular or not finite",
+        "NaN where x is singular or not finite; rounding decides where x is almost singular",
     ),
     _op(
         matrices.inverse_root,
@@ -231,7 +232,7 @@ MATRIX_OPS: tuple[Op, ...] = (
         _side(11.0),
         "inverse p-th root of a symmetric matrix without negative eigenvalues",
         "{0}^{{-1/{1}}}",
-        f"eigenvalues below rounding are raised to it, the root of 0 is 0; {_NOT_FINITE}",
+        f"eigenvalues below rounding are raised to it, the root of 0 is 0; not finite for p = 0; {_NOT_FINITE}",
     ),
     _op(
         matrices.eigenvectors,
@@ -247,7 +248,7 @@ MATRIX_OPS: tuple[Op, ...] = (
         _side(14.0 / 3.0),
         "orthogonal factor (QR) of x q: a step from the basis q towards the eigenvectors of x",
         r"\operatorname{{qr}}\left({0} {1}\right)",
-        f"a basis of zeros stands for the identity; {_NOT_FINITE}",
+        f"a basis of zeros stands for the identity; what a singular one leaves open is not determined; {_NOT_FINITE}",
     ),
 )
 """Every op that works on matrix views."""

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from strategies import programs, trees
 
-from evolion.primitives.kinds import Kind
+from evolion.primitives.kinds import Kind, widens
 from evolion.primitives.layout import Layout
 from evolion.primitives.numpy_interpreter import initial_slots, stepper, trajectory
 from evolion.primitives.parser import parse
-from evolion.primitives.program import Program
+from evolion.primitives.program import Parameter, Program, Statement
 
 TREE = [np.array([[1.0, -2.0], [0.5, 4.0]]), np.array(3.0), np.array([-1.0, 2.0, 2.0])]
 GRADIENTS = [[np.full_like(tensor, 1.0 + step) + tensor for tensor in TREE] for step in range(3)]
@@ -182,28 +182,23 @@ def test_protected_constants(expression: str, expected: float) -> None:
 
 
 @given(trees())
-def test_layout_there_and_back(tree: list[np.ndarray]) -> None:
-    """Flattening loses neither order nor shape."""
+def test_results_have_their_kind(tree: list[np.ndarray]) -> None:
+    """An update is widened to a tensor, a slot to its kind; what is as wide already is left alone."""
     layout = Layout(tuple(tensor.shape for tensor in tree))
-    vector = layout.flatten(tree)
-    assert vector.shape == (layout.entries,)
-    for one, other in zip(layout.unflatten(vector), tree, strict=True):
-        np.testing.assert_array_equal(one, other, strict=True)
-    assert [vector[start] for start in layout.starts] == [tensor.ravel()[0] for tensor in tree]
-
-
-@given(trees())
-def test_widening(tree: list[np.ndarray]) -> None:
-    """A value is repeated to a wider kind and left alone at its own."""
-    layout = Layout(tuple(tensor.shape for tensor in tree))
-    leaf, vector = np.arange(len(tree)) + 0.5, layout.flatten(tree)
-    assert widen(3.0, Kind.SCALAR, layout) == 3.0
-    np.testing.assert_array_equal(widen(3.0, Kind.LEAF, layout), np.full(len(tree), 3.0))
-    np.testing.assert_array_equal(widen(3.0, Kind.TENSOR, layout), np.full(layout.entries, 3.0))
-    np.testing.assert_array_equal(widen(leaf, Kind.LEAF, layout), leaf)
-    repeated = layout.flatten([np.full(tensor.shape, value) for tensor, value in zip(tree, leaf, strict=True)])
-    np.testing.assert_array_equal(widen(leaf, Kind.TENSOR, layout), repeated)
-    np.testing.assert_array_equal(widen(vector, Kind.TENSOR, layout), vector)
+    rng = np.random.default_rng(0)
+    for kind, to in itertools.product(Kind, Kind):
+        if not widens(kind, to):
+            continue
+        slots = (Parameter("a", kind, slot=True), Parameter("b", to, slot=True))
+        program = Program(slots, (), (Statement("b", "identity", ("a",)),), "a" if widens(kind, Kind.TENSOR) else 0.0)
+        value = rng.normal(size=layout.shape(kind))[()]
+        update, after = stepper(program, layout)({"a": value, "b": np.zeros(layout.shape(to))})
+        wide = np.full(layout.shape(to), value) if kind is Kind.SCALAR else value
+        np.testing.assert_array_equal(
+            after["b"], wide if kind in (Kind.SCALAR, to) else value[layout.widening(kind, to)]
+        )
+        np.testing.assert_array_equal(after["a"], value)
+        assert update.shape == (layout.entries,)
 
 
 @given(programs(), trees())
@@ -217,9 +212,8 @@ def test_slots_keep_their_shape(program: Program, tree: list[np.ndarray]) -> Non
     values |= vectors | {name: np.float64(0.5) for name in ("lr", "t", "horizon", "loss")}
     with np.errstate(all="ignore"):
         update, after = stepper(program, layout)(values | slots)
-    assert widen(update, Kind.TENSOR, layout).shape == (layout.entries,)
+    assert update.shape == (layout.entries,)
     assert list(after) == list(slots)
     for name, value in after.items():
-        wide = widen(value, kinds[name], layout)
-        assert np.shape(wide) == np.shape(slots[name])
-        assert wide.dtype == np.float64
+        assert np.shape(value) == np.shape(slots[name]) == layout.shape(kinds[name])
+        assert value.dtype == np.float64
