@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from evolion.primitives.dataflow import Reference, data_flow
+from evolion.primitives.keys import structural_key
 from evolion.primitives.kinds import Kind, widens
 from evolion.primitives.program import Hyperparameter, Parameter, Program, Statement
-from evolion.search.drafts import draft_of, finish, free_name, fresh_names, offer, without_statement
+from evolion.search.drafts import draft_of, finish, free_name, fresh_names, offer, prepared, without_statement
 from evolion.search.draws import shuffled
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ def can_cross(program: Program, config: MutationConfig, mate: Program | None = N
     """Say whether there is another program with a value that the first can take; their arithmetic must be the same."""
     if mate is None or mate == program or mate.protected != program.protected:
         return False
-    return any(_targets(program, kind) for kind in set(offer(mate).results))
+    return next(_children(program, mate, config, list), None) is not None
 
 
 def crossover(
@@ -36,16 +37,23 @@ def crossover(
     inputs, hyperparameters with the same name and value, and slots with the same name and update, as relatives have.
     """
     assert mate is not None
+    return next(_children(program, mate, config, lambda items: shuffled(items, rng)), None)
+
+
+def _children(
+    program: Program, mate: Program, config: MutationConfig, order: Callable[[Sequence[int]], list[int]]
+) -> Iterator[Program]:
+    """Yield the children that are new and not too long, for values and places in an order."""
+    longest = max(config.maximum_statements, len(program.statements))
+    own = prepared(program)[1]
     kinds = offer(mate).results
-    for root in shuffled(range(len(kinds)), rng):
-        targets = shuffled(_targets(program, kinds[root]), rng)
-        if targets:
-            graft = _graft(program, mate, root)
-            children = (_planted(program, graft, target) for target in targets)
-            child = next((child for child in children if child is not None), None)
-            if child is not None:
-                return child
-    return None
+    for root in order(range(len(kinds))):
+        targets = _targets(program, kinds[root])
+        graft = _graft(program, mate, root) if targets else None
+        for target in order(targets):
+            child = None if graft is None else _planted(program, graft, target)
+            if child is not None and len(child.statements) <= longest and structural_key(child) != own:
+                yield child
 
 
 def _targets(program: Program, kind: Kind) -> list[int]:

@@ -307,12 +307,20 @@ def finish(draft: Draft, rng: np.random.Generator | None = None, vocabulary: tup
         vocabulary: The ops that may make a value for a slot that comes into use.
 
     """
-    statements, parameters = live_statements(draft)
+    flow = data_flow(draft)
+    statements, parameters = live_statements(draft, flow)
     if rng is not None and not parameters.isdisjoint(draft.dormant):
-        bound = _bind_woken_slots(draft, parameters, rng, vocabulary)
-        if bound is None:
-            return None
-        if bound is not draft:
+        unbound = [
+            slot
+            for slot in draft.parameters
+            if slot.name in draft.dormant and slot.name in parameters and flow.next_slots.get(slot.name) == slot.name
+        ]
+        if unbound:
+            # A statement that the edit left dead may no longer be valid: the new ones must not read it.
+            body = tuple([statement for index, statement in enumerate(draft.statements) if index in statements])
+            bound = _bind_slots(replace(draft, statements=body), unbound, rng, vocabulary)
+            if bound is None:
+                return None
             draft = bound
             statements, parameters = live_statements(draft)
     body = draft.statements
@@ -330,18 +338,12 @@ def finish(draft: Draft, rng: np.random.Generator | None = None, vocabulary: tup
         return None
 
 
-def _bind_woken_slots(
-    draft: Draft, live: set[str], rng: np.random.Generator, vocabulary: tuple[str, ...]
+def _bind_slots(
+    draft: Draft, unbound: list[Parameter], rng: np.random.Generator, vocabulary: tuple[str, ...]
 ) -> Draft | None:
-    next_slots = data_flow(draft).next_slots
-    woken = [slot for slot in draft.parameters if slot.slot and slot.name in live and slot.name in draft.dormant]
-    unbound = [slot for slot in woken if next_slots[slot.name] == slot.name]
-    if not unbound:
-        return draft
-    # A statement that the edit left dead may no longer be valid: the new ones must not read it.
-    indices, _ = live_statements(draft)
-    statements = tuple([statement for index, statement in enumerate(draft.statements) if index in indices])
-    scope = scope_at(replace(draft, statements=statements), len(statements))
+    """Return the draft with a running average for each of the slots, or None if that is not possible."""
+    statements = draft.statements
+    scope = scope_at(draft, len(statements))
     if scope is None:
         return None
     from_slots = _made_from(statements, {slot.name for slot in unbound})

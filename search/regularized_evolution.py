@@ -86,7 +86,7 @@ class RegularizedEvolution:
         if self.mutation.weight("crossover") > 0.0:
             mate = tournament_winner(draw_seats(seats, self.tournament, rng)).candidate
         config = self.mutation.for_seed(self.seed_program)
-        child = breed(parent.program, rng, config, mate and mate.program)
+        child = breed(parent.program, rng, config, None if mate is None else mate.program)
         used = mate.number if mate is not None and child.mutation == "crossover" else None
         return Candidate(number, child.program, parent.number, child.mutation, child.key, used)
 

@@ -21,7 +21,10 @@ from evolion.config import (
 )
 from evolion.config_text import from_toml, read_config, to_toml
 from evolion.errors import ConfigError
+from evolion.funnel import algorithm_of
+from evolion.primitives.ops import VOCABULARIES
 from evolion.proxies.registry import TASKS
+from evolion.search.mutation import MUTATIONS, MutationConfig
 
 numbers = st.floats(min_value=0.0, exclude_min=True, allow_infinity=False, allow_nan=False)
 tasks = st.sampled_from(sorted(TASKS))
@@ -57,7 +60,8 @@ configs = st.builds(
         population=st.integers(10, 1000),
         tournament=st.integers(1, 10),
         maximum_statements=st.integers(1, 4096),
-        mutations=st.builds(MutationWeights, insert=numbers, delete=weights, modify=weights),
+        vocabulary=st.sampled_from(sorted(VOCABULARIES)),
+        mutations=st.builds(MutationWeights, **dict.fromkeys(MUTATIONS, weights) | {"insert": numbers}),
     ),
     stages=st.tuples(stages(st.none()), stages(st.floats(0.001, 1.0))) | st.tuples(stages(st.none())),
     retest=st.builds(
@@ -78,6 +82,23 @@ def test_toml_gives_the_configuration_back(config: RunConfig) -> None:
     text = to_toml(config, {"jax": "1.2", "device": "cpu"})
     assert from_toml(text) == config
     assert tomllib.loads(text)["environment"] == {"jax": "1.2", "device": "cpu"}
+
+
+def test_every_mutation_has_a_weight() -> None:
+    """What the search room can do is in reach of a configuration; only the paper's three mutations have weight."""
+    fields = [field.name for field in dataclasses.fields(MutationWeights)]
+    assert fields == list(MUTATIONS)
+    defaults = dataclasses.asdict(MutationWeights())
+    assert tuple((name, weight) for name, weight in defaults.items() if weight) == MutationConfig().weights
+
+
+@pytest.mark.parametrize("vocabulary", VOCABULARIES)
+def test_vocabulary_and_weights_reach_the_search(vocabulary: str) -> None:
+    """The search draws from what the configuration names."""
+    config = read_config(None, [f"search.vocabulary={vocabulary}", "search.mutations.crossover=3"])
+    algorithm = algorithm_of(config, program_of("adamw_seed"))
+    assert algorithm.mutation.vocabulary == VOCABULARIES[vocabulary]
+    assert algorithm.mutation.weight("crossover") == 3.0
 
 
 def test_defaults_need_no_file() -> None:
@@ -108,6 +129,7 @@ BAD_OVERRIDES = {
     "search.budget=1.5": "search.budget",
     "search.algorithm=randm": "search.algorithm",
     "search.tournament=1000": "tournament",
+    "search.vocabulary=hero": "search.vocabulary",
     "search=3": "search",
     "search.budget.x=1": "search.budget is a value",
     "search.mutations={insert=0, delete=0, modify=0}": "mutation",

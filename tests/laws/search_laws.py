@@ -26,7 +26,7 @@ state = search.initial()
 for candidate, value in zip(candidates, fitness):
     state = search.tell(state, candidate, value)
 asked = [search.ask(state, number) for number in range(1, 31)]
-print(json.dumps([[c.number, c.parent, c.mutation, str(c.program)] for c in asked]))
+print(json.dumps([[c.number, c.parent, c.mutation, c.mate, c.key, str(c.program)] for c in asked]))
 """
 
 
@@ -85,9 +85,9 @@ class SearchLaws:
         _, candidates = driven(make(5), 80, lag)
         for number, candidate in enumerate(candidates):
             assert candidate.number == number
-            if candidate.parent is not None:
-                assert candidate.parent == 0 or candidate.parent <= number - lag
-                assert candidate.parent == 0 or toy_fitness(candidates[candidate.parent]) is not None
+            for parent in (candidate.parent, candidate.mate):
+                assert not parent or parent <= number - lag
+                assert not parent or toy_fitness(candidates[parent]) is not None
 
     def test_failed_candidates_change_nothing(self, make: Callable[[int], Search[Any]]) -> None:
         """A candidate that diverged, crashed or hung can never enter the population."""
@@ -108,6 +108,7 @@ class SearchLaws:
         for candidate in candidates[1:]:
             assert remove_dead_code(candidate.program) is candidate.program
             assert parse(str(candidate.program)) == candidate.program
+            assert candidate.key == structural_key(candidate.program)
 
     def test_the_state_stays_small(self, make: Callable[[int], Search[Any]]) -> None:
         """A run of any length keeps a state of bounded size."""
@@ -129,7 +130,7 @@ class SearchLaws:
             check=True,
         )
         there = json.loads(done.stdout)
-        assert there == [[c.number, c.parent, c.mutation, str(c.program)] for c in here]
+        assert there == [[c.number, c.parent, c.mutation, c.mate, c.key, str(c.program)] for c in here]
 
     @pytest.mark.parametrize("seed", [0, 2**40])
     def test_any_seed_is_allowed(self, make: Callable[[int], Search[Any]], seed: int) -> None:

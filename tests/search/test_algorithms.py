@@ -6,9 +6,11 @@ from typing import Any
 import pytest
 from laws.search_laws import SearchLaws
 
+from evolion.primitives.kinds import Kind
+from evolion.primitives.ops import VOCABULARIES
 from evolion.primitives.parser import parse
 from evolion.primitives.program import Program
-from evolion.search.mutation import MutationConfig
+from evolion.search.mutation import MUTATIONS, MutationConfig, mutation_config
 from evolion.search.registry import ALGORITHMS, SearchSettings, make_search
 from evolion.search.types import Search
 
@@ -21,6 +23,7 @@ def train(w, g, m, v, lr, *, b1=0.9, b2=0.999, weight_decay=0.01):
 """)
 
 
+@pytest.mark.parametrize("vocabulary", VOCABULARIES)
 @pytest.mark.parametrize("name", ALGORITHMS)
 class TestSearchLaws(SearchLaws):
     @pytest.fixture
@@ -28,8 +31,11 @@ class TestSearchLaws(SearchLaws):
         return SEED
 
     @pytest.fixture
-    def make(self, name: str, seed_program: Program) -> Callable[[int], Search[Any]]:
-        return lambda seed: make_search(name, SearchSettings(seed_program, seed, population=10, tournament=3))
+    def make(self, name: str, vocabulary: str, seed_program: Program) -> Callable[[int], Search[Any]]:
+        # The paper's mutations with its vocabulary, and all of them with the full one.
+        weights = tuple((row, 1.0) for row in MUTATIONS) if vocabulary == "full" else MutationConfig().weights
+        mutation = mutation_config(vocabulary, weights, 30)
+        return lambda seed: make_search(name, SearchSettings(seed_program, seed, 10, 3, mutation))
 
 
 @pytest.mark.parametrize("name", ALGORITHMS)
@@ -50,6 +56,32 @@ def test_the_constants_control_changes_constants_alone() -> None:
             arg for s in child.statements for arg in s.args if isinstance(arg, float)
         }
         assert len(constants - {0.9, 0.999, 0.01, 1e-8}) == 1
+
+
+def test_crossover_names_its_second_parent() -> None:
+    """The mate is a candidate that was told before, and only crossover has one."""
+    mutation = mutation_config("lion", (("crossover", 1.0), ("modify", 1.0)), 30)
+    search = make_search("regularized-evolution", SearchSettings(SEED, 1, 10, 3, mutation))
+    state, candidates = search.initial(), []
+    for number in range(80):
+        candidates.append(search.ask(state, number))
+        state = search.tell(state, candidates[-1], (float(number % 7),))
+    for candidate in candidates:
+        assert (candidate.mate is not None) == (candidate.mutation == "crossover")
+        assert candidate.mate is None or candidate.mate < candidate.number
+    mates = {candidate.mate for candidate in candidates} - {None}
+    assert len(mates) > 10
+
+
+def test_spare_slots_have_names_of_their_own() -> None:
+    """A seed that uses the usual names of spare slots keeps them, and the slots on offer get others."""
+    seed = parse("def train(g, L, lr, *, u=0.5):\n    L = interp(g, L, u)\n    R = L * lr\n    return R, L\n")
+    config = mutation_config("full", (("insert", 1.0),), 30).for_seed(seed)
+    assert config.slots is not None
+    names = [slot.name for slot in config.slots]
+    assert len(set(names)) == len(names) == 1 + len(Kind)
+    assert not {"u", "R"} & set(names)
+    assert config.for_seed(seed) == config
 
 
 @pytest.mark.parametrize(
