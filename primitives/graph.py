@@ -19,13 +19,17 @@ from evolion.primitives.op import Elementwise, result_kind
 from evolion.primitives.ops import OPS
 from evolion.primitives.program import Program
 
-__all__ = ["Builder", "Graph", "Node", "folded", "graph_of", "rebuilt", "same"]
+__all__ = ["Builder", "Graph", "Node", "folded", "graph_of", "rebuilt", "same", "swapped_freely"]
 
 Node = tuple[str, tuple[Reference, ...]]
 """The name of an op and what its arguments refer to; an int is the index of an earlier node."""
 
 _SWAPPED_FREELY = frozenset(op.name for op in OPS.values() if op.commutative and op.name not in ("max", "min"))
 """Ops whose arguments may change places bit for bit; of two zeros, max and min may give either."""
+
+
+_BY_ENTRY = frozenset(op.name for op in OPS.values() if isinstance(op.meaning, Elementwise))
+"""Ops that make of a narrow value what they would make of the same value, widened."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +53,12 @@ class Graph:
     update: Reference
     next_slots: dict[str, Reference]
 
+    def kind_of(self, reference: Reference) -> Kind:
+        """Return the kind of a value."""
+        if isinstance(reference, str):
+            return next((p.kind for p in self.program.parameters if p.name == reference), Kind.SCALAR)
+        return self.kinds[reference] if isinstance(reference, int) else Kind.SCALAR
+
     def measure(self) -> tuple[int, int, int, int]:
         """Return (statements, slots, arguments, sum of heights), which every accepted rewrite makes smaller.
 
@@ -71,6 +81,11 @@ def same(first: Reference, second: Reference) -> bool:
 
 def _label(reference: Reference) -> int | str:
     return f"#{reference!r}" if isinstance(reference, float) else reference
+
+
+def swapped_freely(op: str, args: tuple[Reference, ...]) -> bool:
+    """Say whether the first two arguments of a commutative op may change places bit for bit."""
+    return op in _SWAPPED_FREELY or any(isinstance(argument, float) and argument != 0.0 for argument in args)
 
 
 def folded(op: str, args: tuple[Reference, ...], protected: bool) -> float | None:
@@ -186,8 +201,10 @@ def rebuilt(
                 builder.origins[-1] = graph.origins[index]
         else:
             moved.append(builder.add(op, tuple([to_new(argument) for argument in args]), graph.origins[index]))
-            if isinstance(moved[-1], int) and not isinstance(OPS[op].meaning, Elementwise):
-                required[moved[-1]] = tuple([_kind(argument, graph.kinds, entry) for argument in args])
+            if isinstance(moved[-1], int) and op not in _BY_ENTRY:
+                before = tuple([_kind(argument, graph.kinds, entry) for argument in args])
+                if required.setdefault(moved[-1], before) != before:
+                    return None
     slots = {name: to_new(r) for name, r in graph.next_slots.items() if name not in renamed}
     new = _finished(graph.program, builder, to_new(graph.update), slots, required)
     return None if new is None else (new, builder.fired)

@@ -13,7 +13,8 @@ from functools import cache
 from evolion.primitives.dataflow import Reference, remove_dead_code
 from evolion.primitives.emission import to_program
 from evolion.primitives.facts import BOUND, Fact, equal_slots, fact_of, facts, zero_slots
-from evolion.primitives.graph import Builder, Graph, graph_of, rebuilt, same
+from evolion.primitives.graph import Builder, Graph, graph_of, rebuilt, same, swapped_freely
+from evolion.primitives.op import Elementwise
 from evolion.primitives.ops import OPS
 from evolion.primitives.program import Program
 from evolion.primitives.rules import RULES, Call, Rule, Term, Wildcard
@@ -133,7 +134,9 @@ def _many_rewritten(graph: Graph, exact: bool) -> tuple[Graph, Counter[str]] | N
     """
     chosen: dict[int, tuple[Rule, Added]] = {}
     for index, rule, added in _places(graph, _rules_by_op(exact, graph.program.protected)):
-        chosen.setdefault(index, (rule, added))
+        # A sum may need its argument as wide as it is, and others may narrow that at the same time.
+        if _by_entry(rule.terms()[1]):
+            chosen.setdefault(index, (rule, added))
     found = rebuilt(graph, {index: added for index, (_, added) in chosen.items()})
     if found is None or found[0].measure()[0] >= graph.measure()[0]:
         return None
@@ -153,10 +156,10 @@ def _places(graph: Graph, rules: Mapping[str, tuple[_Read, ...]]) -> Iterator[tu
     known: dict[Reference, Fact] | None = None
     for index, (op, _) in enumerate(graph.nodes):
         for rule, pattern, replacement in rules.get(op, ()):
-            for bindings in _matches(pattern, index, graph, {}):
-                if known is None and (rule.nonnegative or rule.bounded):
+            for bindings in _matches(pattern, index, graph, {}, rule.exact):
+                if known is None and (rule.nonnegative or rule.bounded or rule.finite or rule.indicator):
                     known = facts(graph)
-                if _holds(rule, bindings, known or {}):
+                if _holds(rule, bindings, known or {}) and _has_kinds(rule, bindings, graph):
                     yield index, rule, _adding(replacement, bindings)
 
 
@@ -172,7 +175,7 @@ def _rules_by_op(exact: bool, protected: bool) -> Mapping[str, tuple[_Read, ...]
     return table
 
 
-def _matches(term: Term, reference: Reference, graph: Graph, bindings: Bindings) -> Iterator[Bindings]:
+def _matches(term: Term, reference: Reference, graph: Graph, bindings: Bindings, exact: bool) -> Iterator[Bindings]:
     """Yield every way in which a term is the value of a reference, with arguments swapped where the op allows."""
     if isinstance(term, Wildcard):
         if term.constant and not isinstance(reference, float):
@@ -189,19 +192,25 @@ def _matches(term: Term, reference: Reference, graph: Graph, bindings: Bindings)
     if not isinstance(reference, int) or graph.nodes[reference][0] != term.op:
         return
     args = graph.nodes[reference][1]
-    yield from _all_match(term.args, args, graph, bindings)
-    if OPS[term.op].commutative and not same(args[0], args[1]):
-        yield from _all_match(term.args, args[::-1], graph, bindings)
+    yield from _all_match(term.args, args, graph, bindings, exact)
+    if OPS[term.op].commutative and not same(args[0], args[1]) and (not exact or swapped_freely(term.op, args)):
+        yield from _all_match(term.args, args[::-1], graph, bindings, exact)
 
 
 def _all_match(
-    terms: tuple[Term, ...], args: tuple[Reference, ...], graph: Graph, bindings: Bindings
+    terms: tuple[Term, ...], args: tuple[Reference, ...], graph: Graph, bindings: Bindings, exact: bool
 ) -> Iterator[Bindings]:
     if not terms:
         yield bindings
         return
-    for found in _matches(terms[0], args[0], graph, bindings):
-        yield from _all_match(terms[1:], args[1:], graph, found)
+    for found in _matches(terms[0], args[0], graph, bindings, exact):
+        yield from _all_match(terms[1:], args[1:], graph, found, exact)
+
+
+def _by_entry(term: Term) -> bool:
+    if not isinstance(term, Call):
+        return True
+    return isinstance(OPS[term.op].meaning, Elementwise) and all(map(_by_entry, term.args))
 
 
 def _holds(rule: Rule, bindings: Bindings, known: Mapping[Reference, Fact]) -> bool:
@@ -210,7 +219,13 @@ def _holds(rule: Rule, bindings: Bindings, known: Mapping[Reference, Fact]) -> b
         rule.constants(constants)
         and all(fact_of(known, bindings[name]).nonnegative for name in rule.nonnegative)
         and all(fact_of(known, bindings[name]).bound <= BOUND for name in rule.bounded)
+        and all(fact_of(known, bindings[name]).finite for name in rule.finite)
+        and all(fact_of(known, bindings[name]).indicator for name in rule.indicator)
     )
+
+
+def _has_kinds(rule: Rule, bindings: Bindings, graph: Graph) -> bool:
+    return all(graph.kind_of(bindings[name]) in kinds for name, kinds in rule.kinds.items())
 
 
 def _adding(term: Term, bindings: Bindings) -> Added:

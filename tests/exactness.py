@@ -55,3 +55,15 @@ def updates(program: Program, steps: list[dict[str, NDArray[np.float64]]], dtype
 def bits(values: NDArray[Any]) -> bytes:
     """The bits of the entries, with one pattern for every NaN."""
     return np.where(np.isnan(values), np.asarray(np.nan, values.dtype), values).tobytes()
+
+
+def results(
+    program: Program, inputs: dict[str, NDArray[np.float64]], slots: dict[str, NDArray[np.float64]], dtype: Any
+) -> list[NDArray[Any]]:
+    """The update of one step from given slots, and the next value of the slot `result` where there is one."""
+    step, fixed = stepper(program, LAYOUT, dtype), {h.name: h.value for h in program.hyperparameters}
+    with np.errstate(all="ignore"):
+        values = {name: inputs[name].astype(dtype) for name in program.inputs}
+        values = {name: v if RESERVED[name] is Kind.TENSOR else v[0] for name, v in values.items()}
+        update, after = step(fixed | values | {slot.name: slots[slot.name].astype(dtype)[()] for slot in program.slots})
+    return [update, *(after[name] for name in after if name == "result")]
