@@ -22,6 +22,8 @@ __all__ = ["flat_meaning"]
 
 FlatOp = Callable[..., jax.Array]
 
+_REDUCERS: dict[str, FlatOp] = {"sum": jnp.sum, "mean": jnp.mean, "max": jnp.max}
+
 
 def flat_meaning(name: str, protected: bool, layout: Layout) -> FlatOp:
     """Return the function of an op: vectors in, one vector (or a shape that broadcasts to it) out.
@@ -36,7 +38,7 @@ def flat_meaning(name: str, protected: bool, layout: Layout) -> FlatOp:
 
 
 def _reduction(meaning: Reduction, layout: Layout) -> FlatOp:
-    reduce: Callable[..., jax.Array] = {"sum": jnp.sum, "mean": jnp.mean, "max": jnp.max}[meaning.reducer]
+    reduce = _REDUCERS[meaning.reducer]
     axis = 0 if meaning.scope is Kind.COLUMN else 1
 
     def reduced(term: jax.Array) -> jax.Array:
