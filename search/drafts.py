@@ -346,13 +346,16 @@ def _bind_slots(
     scope = scope_at(draft, len(statements))
     if scope is None:
         return None
-    from_slots = _made_from(statements, {slot.name for slot in unbound})
+    slots = {slot.name for slot in draft.parameters if slot.slot and slot.name in draft.dormant}
+    from_slots = _made_from(statements, slots)
     names = fresh_names(draft)
     for slot in unbound:
         values = [name for name, kind in scope.items() if kind is slot.kind and name not in draft.dormant]
         if from_slots.issuperset(values):
-            sources = {name: kind for name, kind in scope.items() if name not in from_slots | draft.dormant}
-            made = draw_maker(vocabulary, slot.kind, sources, rng)
+            sources = {name: kind for name, kind in scope.items() if name not in from_slots}
+            inputs = [name for name, kind in sources.items() if kind is slot.kind]
+            made = None if inputs else draw_maker(vocabulary, slot.kind, sources, rng)
+            values = inputs or values
             if made is not None:
                 values = [next(names)]
                 statements += (Statement(values[0], *made),)

@@ -122,16 +122,16 @@ def draw_maker(
 def draw_reader(
     vocabulary: tuple[str, ...],
     value: tuple[str, Kind],
-    old: tuple[Argument, Kind],
+    result: Kind,
     scope: Mapping[str, Kind],
     rng: np.random.Generator,
+    old: Argument | None = None,
 ) -> tuple[str, tuple[Argument, ...]] | None:
-    """Draw an op that brings a new value to where an old one of another kind is read.
+    """Draw an op and arguments that make of a new value one of another kind: of a left matrix `matmul(new, old)`.
 
-    An example is `matmul(new, old)` for a left matrix in the place of a tensor: the result is of the kind of the old
-    value, and reads the old value wherever the op has an argument of its kind.
+    With `old`, a value of the kind of the result, that is read wherever the op has an argument of its kind.
     """
-    rows = _signatures(vocabulary, old[1], value[1], frozenset([*scope.values(), Kind.SCALAR]))
+    rows = _signatures(vocabulary, result, value[1], frozenset([*scope.values(), Kind.SCALAR]))
     if not rows:
         return None
     name, signatures = pick(rows, rng)
@@ -142,7 +142,7 @@ def draw_reader(
         if place == at:
             args.append(value[0])
         else:
-            args.append(old[0] if kind is old[1] else _of_kind(kind, scope, rng, value))
+            args.append(old if kind is result and old is not None else _of_kind(kind, scope, rng, value))
     return name, tuple(args)
 
 

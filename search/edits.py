@@ -141,9 +141,7 @@ def _insert_at_a_use(
             if child is not None:
                 return child
     for place in order:
-        old = argument_at(draft, place), offered.kind_at(place)
-        scope = offered.scope(place[0])
-        reader = draw_reader(config.vocabulary, (statement.target, kind), old, scope, rng)
+        reader = _reader(offered, place, (statement.target, kind), rng, config)
         if reader is not None:
             target = next(fresh_names(_inserted(draft, position, statement)))
             rewired = _inserted(with_argument(draft, place, target), place[0], Statement(target, *reader))
@@ -151,6 +149,17 @@ def _insert_at_a_use(
             if child is not None:
                 return child
     return None
+
+
+def _reader(
+    offered: Offer, place: Place, value: tuple[str, Kind], rng: np.random.Generator, config: MutationConfig
+) -> tuple[str, tuple[Argument, ...]] | None:
+    """Draw what brings a value to a place: of the kind of what is read there, or for the update at least a tensor."""
+    old, kind, scope = argument_at(offered.draft, place), offered.kind_at(place), offered.scope(place[0])
+    reader = draw_reader(config.vocabulary, value, kind, scope, rng, old)
+    if reader is None and place[0] == len(offered.arguments):
+        reader = draw_reader(config.vocabulary, value, Kind.TENSOR, scope, rng)
+    return reader
 
 
 def _takes(offered: Offer, place: Place, kind: Kind) -> bool:

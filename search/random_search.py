@@ -92,7 +92,7 @@ def _ended(draft: Draft, scope: dict[str, Kind], rng: np.random.Generator, confi
     wide = [name for name, kind in scope.items() if kind is Kind.TENSOR]
     if not wide:
         return draft
-    reader = draw_reader(config.vocabulary, (last, scope[last]), (pick(wide, rng), Kind.TENSOR), scope, rng)
+    reader = draw_reader(config.vocabulary, (last, scope[last]), Kind.TENSOR, scope, rng)
     if reader is None:
         return replace(draft, update=pick(wide, rng))
     return replace(draft, statements=(*draft.statements, Statement("update", *reader)))
