@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import inspect
 import keyword
+import textwrap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
@@ -144,12 +145,21 @@ def _quoted(text: str) -> str:
     return f'"""{escaped}\n"""'
 
 
+def _wrapped(text: str) -> str:
+    """Break the lines that are too long."""
+    lines = [
+        line if len(line) <= 115 else textwrap.fill(line, 110, break_long_words=False, break_on_hyphens=False)
+        for line in text.splitlines()
+    ]
+    return "\n".join(lines)
+
+
 def _module_docstring(program: Program, name: str, evidence: str) -> str:
     numbers = ", ".join(f"{h.name}={h.value!r}" for h in program.hyperparameters)
     about = program.docstring or "an optimizer in the form of an Optax transform."
-    parts = [about if about.casefold().startswith(name.casefold()) else f"{name}: {about}"]
+    parts = [_wrapped(about if about.casefold().startswith(name.casefold()) else f"{name}: {about}")]
     parts += [
-        f"Hyperparameters: {numbers}." if numbers else "",
+        _wrapped(f"Hyperparameters: {numbers}.") if numbers else "",
         "Low-precision parameters are updated in float32, and so is the state kept; float64 stays float64.",
         f"Evidence:\n\n{inspect.cleandoc(evidence)}" if evidence else "",
         f"Written by Evolion {importlib.metadata.version('evolion')} from the program with\n"

@@ -35,6 +35,8 @@ __all__ = ["Assignment", "Outline", "outline"]
 
 _TEMPORARY = re.compile(r"x\d+")
 _LONGEST_INLINED = 45
+_LONGEST = 90
+_LONGEST_MAPPED = 80  # within a lambda
 _NEVER = 1 << 30
 _TREES = ("g", "w", "w0", "hess", "noise")
 _UNNAMED = "(shape)"  # no name of a program
@@ -241,7 +243,15 @@ class _Writer:
         slot = next(f"_{i}" for i, a in enumerate(self.args(user)) if isinstance(a, int) and a == index)
         if sum(isinstance(node, ast.Name) and node.id == slot for node in ast.walk(template)) > 1:
             return False
-        return len(ast.unparse(self.expression(index, str))) <= _LONGEST_INLINED
+        if len(ast.unparse(self.expression(index, self._target))) > _LONGEST_INLINED:
+            return False
+        self.inlined.add(index)
+        length = len(ast.unparse(self.expression(user, self._target)))
+        self.inlined.remove(index)
+        return length <= (_LONGEST_MAPPED if self.whole_trees else _LONGEST)
+
+    def _target(self, reference: Reference) -> str:
+        return self.program.statements[reference].target if isinstance(reference, int) else str(reference)
 
     # -- expressions ------------------------------------------------------------------------------------------------
 

@@ -184,32 +184,6 @@ def test_random_programs_are_written_as_they_are_run(tmp_path: Path) -> None:
 
 
 PROGRAMS_OF_ALL_KINDS = {
-    "muon": """
-def train(w, g, m, lr, *, momentum=0.95, steps=5, a=3.4445, b=-4.775, c=2.0315, weight_decay=0.1):
-    m = momentum * m + g
-    direction = orthogonalize(g + momentum * m, steps, a, b, c)
-    scale = sqrt(max(1, row_count(g) / column_count(g)))
-    update = lr * (scale * direction + weight_decay * w)
-    return update, m
-""",
-    "adafactor": """
-def train(w, g, r: row, c: column, lr, t, *, decay=0.8, eps=1e-30, clip_at=1.0, smallest=0.001):
-    b2 = 1 - t ** -decay
-    squared = square(g) + eps
-    r = interp(row_mean(squared), r, b2)
-    c = interp(column_mean(squared), c, b2)
-    direction = g / sqrt(r * c / tensor_mean(r))
-    direction = direction / max(1, norm(direction) / sqrt(entry_count(g)) / clip_at)
-    scale = max(smallest, norm(w) / sqrt(entry_count(w)))
-    return lr * scale * direction, r, c
-""",
-    "shampoo": """
-def train(g, L: left, R: right, lr, *, eps=1e-4, p=4):
-    L = L + left_gram(g)
-    R = R + right_gram(g)
-    direction = matmul(matmul(inverse_root(L + eps * eye(L), p), g), inverse_root(R + eps * eye(R), p))
-    return lr * direction, L, R
-""",
     "soap": """
 def train(g, m, v, L: left, R: right, Q: left, P: right, lr, t, *, b1=0.9, b2=0.95, eps=1e-8):
     L = interp(left_gram(g), L, b2)

@@ -46,6 +46,57 @@ def test_the_state_bears_the_names_of_the_slots() -> None:
     assert state.count.dtype == jnp.int32
 
 
+MATRICES = parse(
+    """
+def train(g, m, r: row, c: column, L: left, R: right, lr, *, b1=0.9, steps=2):
+    m = interp(g, m, b1)
+    r = r + row_max(g)
+    c = c + column_mean(g)
+    L = L + left_gram(g)
+    R = power_iteration(right_gram(m), R)
+    mask = where(greater(g, 0), 1, 2)
+    direction = matmul(matmul(inverse_root(L, 2), orthogonalize(m * mask, steps, 1.5, -0.5, 0)), R)
+    return lr * (direction + r * c), m, r, c, L, R
+"""
+)
+RANKS = {f"rank{len(shape)}": jnp.ones(shape) for shape in ((), (3,), (2, 3), (3, 1, 2), (2, 1, 2, 3))} | {"none": None}
+
+
+def test_slots_have_the_shapes_of_their_kinds() -> None:
+    """Rows and columns keep the axes of their tensor; left and right are matrices of the sides of its matrix view."""
+    state = to_optax(MATRICES, 0.1).init(RANKS)
+    assert [leaf.shape for leaf in jax.tree.leaves(state.r)] == [(), (1,), (2, 1), (3, 1, 1), (2, 1, 2, 1)]
+    assert [leaf.shape for leaf in jax.tree.leaves(state.c)] == [(), (3,), (1, 3), (1, 1, 2), (1, 1, 1, 3)]
+    assert [leaf.shape for leaf in jax.tree.leaves(state.L)] == [(side, side) for side in (1, 1, 2, 3, 4)]
+    assert [leaf.shape for leaf in jax.tree.leaves(state.R)] == [(side, side) for side in (1, 3, 3, 2, 3)]
+    assert {jax.tree.structure(field) for field in state[1:]} == {jax.tree.structure(RANKS)}
+
+
+def test_matrices_pass_the_strict_modes_and_compile_once() -> None:
+    """A program on matrices promotes nothing that it does not say, with parameters of low precision as well."""
+    params = {"number": RANKS["rank0"], "half": RANKS["rank2"].astype(jnp.bfloat16), "none": None}
+    with jax.numpy_dtype_promotion("strict"), jax.numpy_rank_promotion("raise"):
+        tx = to_optax(MATRICES, 0.1)
+        update = jax.jit(tx.update)
+        state = tx.init(params)
+        for _ in range(2):
+            updates, state = update(params, state, params)
+    assert update._cache_size() == 1
+    assert jax.tree.map(lambda leaf: leaf.dtype, updates) == jax.tree.map(lambda leaf: leaf.dtype, params)
+
+
+def test_iterations_can_be_injected_and_mapped() -> None:
+    """A number of Newton-Schulz steps that is traced, and a batch of trainings, change nothing else."""
+    kernel = jnp.arange(6.0).reshape(1, 2, 3)
+    plain = to_optax(MATRICES, 0.1)
+    expected, _ = jax.jit(plain.update)(kernel[0], plain.init(kernel[0]))
+    tx = optax.inject_hyperparams(lambda learning_rate, steps: to_optax(MATRICES, learning_rate, steps=steps))(0.1, 2.0)
+    updates, _ = jax.jit(tx.update)(kernel[0], tx.init(kernel[0]))
+    assert_same(updates, expected, rtol=1e-4)
+    mapped, _ = jax.jit(jax.vmap(plain.update))(kernel, jax.vmap(plain.init)(kernel))
+    assert_same(mapped[0], expected, rtol=1e-4)
+
+
 def test_names_that_a_named_tuple_lacks_are_mended() -> None:
     """A slot called count, or with a leading underscore, still has a field of its own."""
     odd = program("def train(w0, g, count, _m, m):\n    m = g\n    _m = g\n    return g - w0, count, _m, m")
