@@ -16,6 +16,8 @@ from evolion.discovered.library import known
 from evolion.primitives.dataflow import live_statements, remove_dead_code
 from evolion.primitives.keys import behavioural_key
 from evolion.primitives.measurement import VARIED_LAYOUT, Runner, runner, varied_inputs, without_weights
+from evolion.primitives.op import Matrixwise
+from evolion.primitives.ops import OPS
 from evolion.primitives.program import Program
 from evolion.primitives.properties import measured_decay
 
@@ -30,10 +32,16 @@ FAR = 0.9
 _DECAY = "weight_decay"
 _MOST_CONSTANTS = 12
 _SWEEPS = 2
-_MOST_COMBINATIONS = 500
+_MOST_COMBINATIONS = 250
 _FEW_STEPS = 6
 _CLOSER_LOOKS = 2
 _TIE = 1e-9
+_CANDIDATE = 1e-3
+_MOST_SCREENED = 14
+_MOST_FITTED = 3
+_MOST_ALIKE = 6
+_FEW_CONSTANTS = 6
+_UNCOMMON = frozenset(("w0", "loss", "hess", "noise", "horizon"))
 _SAME_CONSTANT = 1e-6
 _SMALLEST, _LARGEST = 1e-100, 1e100
 
@@ -105,15 +113,22 @@ def nearest(program: Program) -> Nearest | None:
         target = _target(program)
         if target is None:
             return None
+        screened = _screened(program, target)
         key = behavioural_key(program)
-        for name, reference in _references().items():
-            if reference.key == key:
+        for name, distance in screened:
+            if distance <= _CANDIDATE and _key(name) == key:
                 return Nearest(name, exact=True, distance=0.0)
         constants = _constants(program)
-        found = sorted((_fit(name, target, constants) for name in _references()), key=_rank)
-        if not found[0].same_rule:
-            several = [one.name for one in found if len(_references()[one.name].hyperparameters) > 1]
+        names = _promising([name for name, _ in screened[:_MOST_SCREENED]], target, constants)
+        # Where all entries are of one size, as with signs, a wrong constant says nothing but how often they agree.
+        alike = _alike([name for name, _ in screened], target)
+        names = list(dict.fromkeys([*(alike or names), *names[: 1 if alike else None]]))
+        found = sorted((_fit(name, target, constants) for name in names), key=_rank)
+        if found and not found[0].same_rule:
+            several = [one.name for one in found if len(_reference(one.name).hyperparameters) > 1]
             found += [_fit(name, target, constants, together=True) for name in several[:_CLOSER_LOOKS]]
+    if not found:
+        return None
     best = min(found, key=_rank)
     return best if best.distance <= FAR else None
 
@@ -132,12 +147,12 @@ class _Target:
 
 @dataclass(frozen=True, slots=True)
 class _Reference:
-    """A known program, ready to be run; `decoupled` says that weights enter it by decoupled decay, or not at all."""
+    """A known program, ready to be run, with what it needs: inputs that few have, and whether it works on matrices."""
 
     run: Runner
-    key: str
     hyperparameters: Mapping[str, float]
-    decoupled: bool
+    uncommon: frozenset[str]
+    matrixwise: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,14 +169,82 @@ class _Constants:
 
 
 @cache
-def _references() -> Mapping[str, _Reference]:
-    references = {}
-    for name, program in known().items():
-        run = runner(program, VARIED_LAYOUT)
-        hyperparameters = {h.name: h.value for h in program.hyperparameters}
-        decoupled = measured_decay(run, varied_inputs()) is not None
-        references[name] = _Reference(run, behavioural_key(program), MappingProxyType(hyperparameters), decoupled)
-    return MappingProxyType(references)
+def _reference(name: str) -> _Reference:
+    program = known()[name]
+    hyperparameters = MappingProxyType({h.name: h.value for h in program.hyperparameters})
+    return _Reference(runner(program, VARIED_LAYOUT), hyperparameters, _uncommon(program), _matrixwise(program))
+
+
+def _uncommon(program: Program) -> frozenset[str]:
+    return _UNCOMMON.intersection(program.inputs)
+
+
+def _matrixwise(program: Program) -> bool:
+    return any(isinstance(OPS[statement.op].meaning, Matrixwise) for statement in program.statements)
+
+
+@cache
+def _key(name: str) -> str:
+    return behavioural_key(known()[name])
+
+
+@cache
+def _decoupled(name: str) -> bool:
+    """Say whether weights enter a known program by decoupled decay, or not at all."""
+    return measured_decay(_reference(name).run, varied_inputs()) is not None
+
+
+@cache
+def _few_updates(name: str, weights: bool) -> NDArray[np.float64]:
+    """Return the first updates of a known program as it stands, or at weights zero."""
+    inputs = varied_inputs()[:_FEW_STEPS]
+    return _reference(name).run(inputs if weights else without_weights(inputs))
+
+
+def _screened(program: Program, target: _Target) -> list[tuple[str, float]]:
+    """Return the known programs that can be near, the nearest in a few steps, as they stand, first.
+
+    A program without an input such as noise is near to none with it, and one without matrices to none with them.
+    """
+    uncommon, matrixwise = _uncommon(program), _matrixwise(program)
+    wanted = (target.updates if target.decay is None else target.direction)[:_FEW_STEPS]
+    distances = []
+    for name in known():
+        reference = _reference(name)
+        if reference.uncommon == uncommon and (matrixwise or not reference.matrixwise):
+            distances.append((name, _distance(wanted, _few_updates(name, target.decay is None))[0]))
+    return sorted(distances, key=lambda one: one[1])
+
+
+def _alike(names: list[str], target: _Target) -> list[str]:
+    """Return the nearest known programs whose updates have the sizes of the target's, if these are all one size."""
+    weights = target.decay is None
+    wanted = np.abs((target.updates if weights else target.direction)[:_FEW_STEPS])
+    if wanted.min(axis=1).min() <= 0.0 or float((wanted.max(axis=1) / wanted.min(axis=1)).max()) > 1.0 + SAME:
+        return []
+    near = [name for name in names if _distance(wanted, np.abs(_few_updates(name, weights)))[0] <= _CANDIDATE]
+    return near[:_MOST_ALIKE]
+
+
+def _promising(names: list[str], target: _Target, constants: _Constants) -> list[str]:
+    """Return the few known programs that come nearest in a few steps with the constants of the program itself."""
+    inputs = varied_inputs()[:_FEW_STEPS]
+    inputs = inputs if target.decay is None else without_weights(inputs)
+    wanted = (target.updates if target.decay is None else target.direction)[:_FEW_STEPS]
+    distances: list[tuple[float, int, str]] = []
+    for name in names:
+        reference = _reference(name)
+        values, best = dict(reference.hyperparameters), 1.0
+        for one, default in reference.hyperparameters.items():
+            options = list(dict.fromkeys([default, *constants.given[:_FEW_CONSTANTS]]))
+            tried = [_distance(wanted, reference.run(inputs, values | {one: option}))[0] for option in options]
+            best = min(tried)
+            values[one] = options[tried.index(best)]
+        if not reference.hyperparameters:
+            best = _distance(wanted, _few_updates(name, target.decay is None))[0]
+        # Of many that come as near, those with the fewest constants to choose.
+        distances.append((round(best, 2), len(values), name))
+    return [name for *_, name in sorted(distances)[:_MOST_FITTED]]
 
 
 def _target(program: Program) -> _Target | None:
@@ -186,8 +269,8 @@ def _constants(program: Program) -> _Constants:
 
 def _fit(name: str, target: _Target, constants: _Constants, *, together: bool = False) -> Nearest:
     """Choose the hyperparameters of a known program that bring it nearest to the target, one by one or together."""
-    reference = _references()[name]
-    separate = reference.decoupled and target.decay is not None
+    reference = _reference(name)
+    separate = target.decay is not None and _decoupled(name)
     wanted = target.direction if separate else target.updates
     theirs = dict(reference.hyperparameters)
     apart = {_DECAY: 0.0} if separate and _DECAY in theirs else {}
@@ -195,10 +278,11 @@ def _fit(name: str, target: _Target, constants: _Constants, *, together: bool = 
     free = {one: constants.options(default) for one, default in theirs.items() if one not in apart}
     if together:
         values = _best_together(reference.run, wanted, values, free)
+    seen: dict[tuple[float, ...], float] = {}
     for _ in range(_SWEEPS):
         before = values
         for one, options in free.items():
-            values = _best_of(reference.run, wanted, [values | {one: option} for option in options])
+            values = _best_of(reference.run, wanted, [values | {one: option} for option in options], seen)
         if values == before:
             break
     distance, scale = _distance(wanted, reference.run(varied_inputs(), values))
@@ -230,11 +314,20 @@ def _best_together(
     return _best_of(run, wanted, [tried[i] for i in sorted(np.argsort(distances, kind="stable")[:_MOST_CONSTANTS])])
 
 
-def _best_of(run: Runner, wanted: NDArray[np.float64], tried: list[dict[str, float]]) -> dict[str, float]:
-    """Return the first of the settings that comes nearest."""
+def _best_of(
+    run: Runner,
+    wanted: NDArray[np.float64],
+    tried: list[dict[str, float]],
+    seen: dict[tuple[float, ...], float] | None = None,
+) -> dict[str, float]:
+    """Return the first of the settings that comes nearest; `seen` remembers distances from call to call."""
     nearest_yet, best = math.inf, tried[0]
+    seen = {} if seen is None else seen
     for values in tried:
-        distance, _ = _distance(wanted, run(varied_inputs(), values))
+        setting = tuple(values.values())
+        distance = seen.get(setting, -1.0)
+        if distance < 0.0:
+            distance = seen[setting] = _distance(wanted, run(varied_inputs(), values))[0]
         if distance < nearest_yet - _TIE:
             nearest_yet, best = distance, values
     return best
