@@ -99,7 +99,7 @@ def test_search_that_finds_no_child_says_so(tmp_path: Path, monkeypatch: pytest.
     def mutate(*_: object) -> None:
         raise NoProgramError("no child in 200 attempts")
 
-    monkeypatch.setattr("evolion.search.regularized_evolution.mutate", mutate)
+    monkeypatch.setattr("evolion.search.regularized_evolution.breed", mutate)
     with pytest.raises(JobError, match="no candidate 1: no child"):
         discover(stub_config(), tmp_path / "run", evaluator=StubEvaluator())
 
