@@ -42,6 +42,22 @@ BETAS = {"b1": 0.9, "b2": 0.99}
 SOPHIA = {"b1": 0.9, "b2": 0.95, "weight_decay": 0.1, "update_period": 3.0}
 REFERENCES = [
     made(
+        "adamp",
+        0.01,
+        lambda: rules.adamp(0.01, 0.9, 0.99, 0.1, 1.5),
+        {**BETAS, "weight_decay": 0.1, "delta": 1.5, "wd_ratio": 0.2, "nesterov": 1.0},
+        transposed=True,
+        regimes=("gauss", "tiny"),
+    ),
+    made(
+        "sgdp",
+        0.05,
+        lambda: rules.sgdp(0.05, 0.9, 0.3, 0.01, 1.5),
+        {"dampening": 0.3, "weight_decay": 0.01, "delta": 1.5, "wd_ratio": 0.2, "nesterov": 1.0},
+        transposed=True,
+        regimes=("gauss", "tiny"),
+    ),
+    made(
         "mars_lion",
         0.01,
         lambda: rules.mars("lion", 0.01, 0.9, 0.0, 0.05, 0.1),
@@ -114,8 +130,20 @@ REFERENCES = [
     made(
         "prodigy",
         1.0,
-        lambda: from_optax(lambda: optax.contrib.prodigy(1.0, (0.9, 0.99), estim_lr0=1e-3, weight_decay=0.05)),
-        {**BETAS, "d0": 1e-3, "weight_decay": 0.05, "use_bias_correction": 1.0},
+        lambda: from_optax(
+            lambda: optax.contrib.prodigy(
+                1.0, (0.9, 0.99), 0.95, estim_lr0=1e-3, estim_lr_coef=2.0, weight_decay=0.05, safeguard_warmup=True
+            )
+        ),
+        {
+            **BETAS,
+            "b3": 0.95,
+            "d0": 1e-3,
+            "d_coef": 2.0,
+            "weight_decay": 0.05,
+            "use_bias_correction": 1.0,
+            "safeguard_warmup": 1.0,
+        },
         regimes=("gauss", "affine"),
     ),
     made(

@@ -342,3 +342,49 @@ def lars(lr: float, momentum: float, dampening: float, decay: float, coefficient
         return new
 
     return rule
+
+
+def radial(p: Array, grad: Array, step: Array, delta: float) -> tuple[Array, bool]:
+    """clovaai/AdamP, adamp.py, projection: the step without its radial part, and whether it lost one."""
+    for rows in (p.reshape(p.shape[0], -1), p.reshape(1, -1)):
+        g = grad.reshape(rows.shape)
+        cosine = np.abs(np.sum(rows * g, axis=1)) / (np.linalg.norm(rows, axis=1) * np.linalg.norm(g, axis=1))
+        if cosine.max() < delta / np.sqrt(rows.shape[1]):
+            unit = rows / (np.linalg.norm(rows, axis=1, keepdims=True) + 1e-8)
+            flat_step = step.reshape(rows.shape)
+            return (flat_step - unit * np.sum(unit * flat_step, axis=1, keepdims=True)).reshape(p.shape), True
+    return step, False
+
+
+def adamp(lr: float, b1: float, b2: float, decay: float, delta: float) -> Rule:
+    """timm.optim.AdamP with nesterov and a wd_ratio of 0.2."""
+    m: list[Any] = [0.0, 0.0]
+    v: list[Any] = [0.0, 0.0]
+
+    def rule(t: int, w: list[Array], g: list[Array]) -> list[Array]:
+        new = []
+        for i, p in enumerate(w):
+            m[i] = b1 * m[i] + (1 - b1) * g[i]
+            v[i] = b2 * v[i] + (1 - b2) * g[i] ** 2
+            step = (b1 * m[i] + (1 - b1) * g[i]) / (np.sqrt(v[i]) / np.sqrt(1 - b2**t) + 1e-8)
+            step, lost = radial(p, g[i], step, delta) if p.ndim > 1 else (step, False)
+            new.append(p * (1 - lr * decay * (0.2 if lost else 1.0)) - lr / (1 - b1**t) * step)
+        return new
+
+    return rule
+
+
+def sgdp(lr: float, momentum: float, dampening: float, decay: float, delta: float) -> Rule:
+    """timm.optim.SGDP with nesterov and a wd_ratio of 0.2."""
+    buffers: list[Any] = [0.0, 0.0]
+
+    def rule(t: int, w: list[Array], g: list[Array]) -> list[Array]:
+        new = []
+        for i, p in enumerate(w):
+            buffers[i] = momentum * buffers[i] + (1 - dampening) * g[i]
+            step = g[i] + momentum * buffers[i]
+            step, lost = radial(p, g[i], step, delta) if p.ndim > 1 else (step, False)
+            new.append(p * (1 - lr * decay * (0.2 if lost else 1.0) / (1 - momentum)) - lr * step)
+        return new
+
+    return rule
