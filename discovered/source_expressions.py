@@ -260,8 +260,10 @@ class _Writer:
         op, meaning = OPS[self.program.statements[index].op], self.meanings[index]
         if isinstance(meaning, Elementwise):
             args = self.args(index)
-            tree = typed(parsed(meaning.source, op.arity), {f"_{i}" for i, a in enumerate(args) if self._is_float([a])})
-            return Safe().visit(tree) if self._is_float(args) else tree  # type: ignore[no-any-return]
+            tree = typed(
+                parsed(meaning.source, op.arity), {f"_{i}" for i, a in enumerate(args) if self._is_float((a,))}
+            )
+            return Safe().visit(tree) if self._is_float(args) else tree
         if isinstance(meaning, Matrixwise):
             return self._shaped(index)
         if self.has_factor(index):
