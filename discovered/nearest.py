@@ -40,6 +40,7 @@ _CANDIDATE = 1e-3
 _MOST_SCREENED = 14
 _MOST_FITTED = 3
 _MOST_ALIKE = 6
+_MOST_TOGETHER = 5
 _FEW_CONSTANTS = 6
 _UNCOMMON = frozenset(("w0", "loss", "hess", "noise", "horizon"))
 _SAME_CONSTANT = 1e-6
@@ -125,7 +126,7 @@ def nearest(program: Program) -> Nearest | None:
         names = list(dict.fromkeys([*(alike or names), *names[: 1 if alike else None]]))
         found = sorted((_fit(name, target, constants) for name in names), key=_rank)
         if found and not found[0].same_rule:
-            several = [one.name for one in found if len(_reference(one.name).hyperparameters) > 1]
+            several = [one.name for one in found if 1 < len(_reference(one.name).hyperparameters) <= _MOST_TOGETHER]
             found += [_fit(name, target, constants, together=True) for name in several[:_CLOSER_LOOKS]]
     if not found:
         return None
