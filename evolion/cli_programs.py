@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import re
 import sys
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,19 +26,27 @@ _LIFT = click.option("--lift", is_flag=True, help="Name recognised constants: hy
 
 
 @click.command()
+@click.option("--class", "only", metavar="CLASS", help="Those of one class alone, such as elementwise or matrix.")
 @JSON
-def known(as_json: bool) -> None:
-    """List the reference programs."""
-    from evolion.api import known
+def known(only: str | None, as_json: bool) -> None:
+    """List the reference programs.
 
-    programs = {name: _described(program) for name, program in known().items()}
+    Each with its class, its state slots by kind, operations per parameter of a 1024 x 1024 matrix, and year.
+    """
+    from evolion.api import known
+    from evolion.discovered.classes import CLASSES
+
+    if only not in (None, *CLASSES):
+        raise InputError(f"there is no class {only!r}; there are: {', '.join(CLASSES)}")
+    programs = {name: _listed(program) for name, program in known().items()}
+    found = {name: p for name, p in programs.items() if only in (None, p["class"])}
     if as_json:
-        print(json.dumps(programs))
+        print(json.dumps(found))
         return
-    rows = [
-        (name, f"{len(p['slots'])} slot{'s' * (len(p['slots']) != 1)}", f"{p['statements']} ops", p["summary"])
-        for name, p in programs.items()
-    ]
+    rows = [("name", "class", "slots", "operations", "year", "summary")]
+    for name, p in found.items():
+        paid = f"{p['cost']['operations'] + p['cost']['matrix_operations']:.4g}"
+        rows.append((name, p["class"], _kinds(p["slots"]), paid, str(p["year"] or ""), p["summary"]))
     print("\n".join(aligned(rows)))
 
 
@@ -190,6 +201,24 @@ def _described(program: Program) -> dict[str, Any]:
         "statements": len(program.statements),
         "protected": program.protected,
     }
+
+
+def _listed(program: Program) -> dict[str, Any]:
+    from evolion.discovered.classes import class_of, year
+    from evolion.primitives.cost import cost
+
+    return _described(program) | {"class": class_of(program), "year": year(program), "cost": asdict(cost(program))}
+
+
+def _kinds(slots: Mapping[str, str]) -> str:
+    """Say how many slots there are of each kind; those of a number per parameter are the bare number."""
+    counts = Counter(slots.values())
+    parts = [str(count) if kind == "tensor" else f"{count} {kind}" for kind, count in sorted(counts.items(), key=_first)]
+    return " + ".join(parts) or "0"
+
+
+def _first(item: tuple[str, int]) -> tuple[bool, str]:
+    return item[0] != "tensor", item[0]
 
 
 COMMANDS = (known, ops, tasks, show, simplify, export)
