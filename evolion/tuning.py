@@ -39,6 +39,7 @@ SHRINKAGE = (0.03, 30.0)
 
 _DRY_STEPS = 10
 _DRY_RATE = 0.01
+_SMALL_RATE = 1e-5
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,14 +101,14 @@ def update_size(program: Program, task: str) -> float:
     return float(f"{size:.1e}") if math.isfinite(size) and size > 0.0 else 1.0
 
 
-def _dry_update(program: Program, task: str, steps: int) -> NDArray[np.float64]:
+def _dry_update(program: Program, task: str, steps: int, rate: float = _DRY_RATE) -> NDArray[np.float64]:
     """Return the last of some updates on gradients at the start, with the weights held; shape (parameters,)."""
     weights, gradients = _dry_gradients(task)
     layout = Layout(tuple(leaf.shape for leaf in weights))
     step, slots = stepper(program, layout), initial_slots(program, layout)
     held = layout.flatten(weights)
     values: dict[str, Any] = {h.name: np.float64(h.value) for h in program.hyperparameters}
-    values |= {"w": held, "w0": held, "lr": _DRY_RATE, "loss": 1.0, "horizon": float(_DRY_STEPS)}
+    values |= {"w": held, "w0": held, "lr": rate, "loss": 1.0, "horizon": float(_DRY_STEPS)}
     update: Any = 0.0
     with np.errstate(all="ignore"):
         for t, leaves in enumerate(gradients[:steps], start=1):
@@ -121,17 +122,18 @@ def decays_weights(program: Program, task: str) -> bool:
     """Return whether the program has a hyperparameter `weight_decay` that pulls the weights to zero and does no more.
 
     A mutation may have given the name another use, such as a constant that is added to the update. Values from the box
-    would only harm such a program: it keeps its own.
+    would only harm such a program: it keeps its own. A decay that shrinks the new weights instead of the old (a
+    proximal step, or a decay after the step) differs by the size of a step, which is small here, and counts.
     """
     if not any(h.name == DECAY for h in program.hyperparameters):
         return False
-    none, some = (_dry_update(program.with_hyperparameters(weight_decay=x), task, 1) for x in (0.0, 1.0))
+    none, some = (_dry_update(program.with_hyperparameters(weight_decay=x), task, 2, _SMALL_RATE) for x in (0.0, 1.0))
     weights = np.concatenate([np.ravel(leaf) for leaf in _dry_gradients(task)[0]])
     with np.errstate(all="ignore"):
         pull = some - none
         strength = float(pull @ weights / (weights @ weights))
         rest = float(np.abs(pull - strength * weights).max())
-    return strength > 0.0 and rest <= 1e-6 * strength * float(np.abs(weights).max())
+    return strength > 0.0 and rest <= 0.05 * strength * float(np.abs(weights).max())
 
 
 def _points(count: int) -> NDArray[np.float64]:

@@ -147,7 +147,7 @@ def _total(meaning: Reduction, terms: Sequence[Any]) -> Any:
         return jnp.max(jnp.stack([jnp.max(term, initial=-jnp.inf) for term in terms]))
     sums = [jnp.sum(term) for term in terms]
     total = sum(sums[1:], start=sums[0])
-    return total / sum(term.size for term in terms) if meaning.reducer == "mean" else total
+    return total / float(sum(term.size for term in terms)) if meaning.reducer == "mean" else total
 
 
 def _on_matrices(meaning: Matrixwise, kind: Kind, row: Sequence[Value], kinds: tuple[Kind, ...], shape: Shape) -> Any:

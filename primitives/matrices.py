@@ -83,6 +83,8 @@ def top_k_mask(xp: Any, x: Array, k: Array) -> Array:
     ordered = xp.sort(xp.ravel(x))
     size = ordered.shape[0]
     count = xp.clip(xp.round(xp.nan_to_num(xp.asarray(k, x.dtype), nan=0.0)), 0, size)
+    if size == 0:
+        return x
     place = xp.clip(size - count.astype(xp.int32), 0, size - 1)
     return ((x >= xp.take(ordered, place)) & (count > 0)).astype(x.dtype)
 
@@ -112,12 +114,12 @@ def orthogonalize(xp: Any, x: Array, steps: Array, a: Array, b: Array, c: Array)
     x = x if wide else x.T
     x = x / xp.maximum(xp.sqrt(xp.sum(xp.square(x))), 1e-7)
     for step in range(10):
-        if isinstance(steps, float) and not step < min(steps, 10.0) - 0.5:
+        if isinstance(steps, int | float) and not step < min(steps, 10.0) - 0.5:
             break
         g = xp.matmul(x, x.T)
         following = a * x + xp.matmul(b * g + c * xp.matmul(g, g), x)
         # A traced number of steps cannot end a loop of Python.
-        x = following if isinstance(steps, float) else xp.where(step < steps - 0.5, following, x)
+        x = following if isinstance(steps, int | float) else xp.where(step < steps - 0.5, following, x)
     return x if wide else x.T
 
 
@@ -126,7 +128,7 @@ def inverse(xp: Any, x: Array) -> Array:
     one = xp.eye(x.shape[0], dtype=x.dtype)
     # Entries of moderate size neither overflow nor vanish on the way; the reciprocal of the scale must be normal.
     tiny = float(xp.finfo(x.dtype).tiny)
-    largest = xp.max(xp.abs(x))
+    largest = xp.max(xp.abs(x), initial=0.0)
     usable = xp.isfinite(largest) & (largest >= tiny)
     scale = xp.where(usable, xp.minimum(largest, 0.25 / tiny), 1).astype(x.dtype)
     safe = xp.where(usable, x / scale, one)
@@ -142,13 +144,13 @@ def inverse_root(xp: Any, x: Array, p: Array) -> Array:
     The inverse root of zero is zero.
     """
     tiny = float(xp.finfo(x.dtype).tiny)
-    largest = xp.max(xp.abs(x))
+    largest = xp.max(xp.abs(x), initial=0.0)
     finite = xp.isfinite(largest)
     usable = finite & (largest >= tiny)
     scale = xp.where(usable, xp.minimum(largest, 0.25 / tiny), 1).astype(x.dtype)
     safe = xp.where(usable, x / scale, xp.zeros_like(x))
     values, vectors = xp.linalg.eigh(safe / 2 + safe.T / 2)
-    top = xp.max(xp.abs(values))
+    top = xp.max(xp.abs(values), initial=0.0)
     floor = top * max(1e-12, x.shape[0] * float(xp.finfo(x.dtype).eps))
     exponent = xp.divide(-1.0, p).astype(x.dtype)
     powers = xp.where(top > 0, xp.maximum(values, floor) ** exponent * scale**exponent, xp.zeros_like(values))
@@ -163,12 +165,12 @@ def eigenvectors(xp: Any, x: Array) -> Array:
     """
     side = x.shape[0]
     tiny = float(xp.finfo(x.dtype).tiny)
-    largest = xp.max(xp.abs(x))
+    largest = xp.max(xp.abs(x), initial=0.0)
     finite = xp.isfinite(largest)
     usable = finite & (largest >= tiny)
     scale = xp.where(usable, xp.minimum(largest, 0.25 / tiny), 1).astype(x.dtype)
     safe = xp.where(usable, x / scale, xp.zeros_like(x))
-    ramp = xp.arange(side, 0, -1).astype(x.dtype) * (max(1e-7, float(xp.finfo(x.dtype).eps) ** 0.5) / side)
+    ramp = xp.arange(side, 0, -1).astype(x.dtype) * (max(1e-7, float(xp.finfo(x.dtype).eps) ** 0.5) / max(side, 1))
     _, vectors = xp.linalg.eigh(safe / 2 + safe.T / 2 + xp.diag(ramp))
     vectors = vectors[:, ::-1]
     sums = xp.matmul(1.0 / (xp.arange(side).astype(x.dtype) + 1.618), vectors)
@@ -184,7 +186,7 @@ def power_iteration(xp: Any, x: Array, q: Array) -> Array:
     """
     one = xp.eye(x.shape[0], dtype=x.dtype)
     tiny = float(xp.finfo(x.dtype).tiny)
-    largest, longest = xp.max(xp.abs(x)), xp.max(xp.abs(q))
+    largest, longest = xp.max(xp.abs(x), initial=0.0), xp.max(xp.abs(q), initial=0.0)
     finite = xp.isfinite(largest) & xp.isfinite(longest)
     # Neither factor's size changes the result.
     usable, given = finite & (largest >= tiny), finite & (longest >= tiny)

