@@ -213,7 +213,9 @@ def _listed(program: Program) -> dict[str, Any]:
 def _kinds(slots: Mapping[str, str]) -> str:
     """Say how many slots there are of each kind; those of a number per parameter are the bare number."""
     counts = Counter(slots.values())
-    parts = [str(count) if kind == "tensor" else f"{count} {kind}" for kind, count in sorted(counts.items(), key=_first)]
+    parts = [
+        str(count) if kind == "tensor" else f"{count} {kind}" for kind, count in sorted(counts.items(), key=_first)
+    ]
     return " + ".join(parts) or "0"
 
 
