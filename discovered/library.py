@@ -69,5 +69,5 @@ def _unknown(spec: str) -> str:
     if looks_like_path:
         return f"there is no file {spec!r}"
     close = difflib.get_close_matches(spec, names, n=3)
-    hint = f"did you mean {' or '.join(map(repr, close))}?" if close else f"the known ones are {', '.join(names)}"
+    hint = f"did you mean {' or '.join(map(repr, close))}?" if close else "`evolion known` lists the known ones"
     return f"no known optimizer and no file is called {spec!r}; {hint}"

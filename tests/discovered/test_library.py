@@ -30,7 +30,7 @@ def test_load_takes_names_and_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     ("spec", "message"),
     [
         ("adamv", r"no known optimizer and no file is called 'adamv'; did you mean 'adam'"),
-        ("zzz", r"'zzz'; the known ones are adagrad, adam"),
+        ("zzz", r"'zzz'; `evolion known` lists the known ones"),
         ("no/such.txt", r"there is no file 'no/such\.txt'$"),
         (".", r"'\.' is a folder"),
         ("\0", r"there is no file|no file is called|cannot be read"),

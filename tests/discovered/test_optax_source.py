@@ -1,5 +1,4 @@
 import ast
-import importlib.util
 import random
 import subprocess
 import sys
@@ -11,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from exported_modules import assert_close, imported, moderate
 from strategies import random_program
 
 from evolion.discovered.library import known
@@ -18,33 +18,18 @@ from evolion.discovered.optax_source import TARGETS, to_source
 from evolion.discovered.optax_transform import to_optax
 from evolion.primitives.dataflow import remove_dead_code
 from evolion.primitives.kinds import Kind
-from evolion.primitives.numpy_interpreter import trajectory
 from evolion.primitives.op import Elementwise, Op
 from evolion.primitives.ops import LION, OPS
 from evolion.primitives.parser import parse
 from evolion.primitives.program import Parameter, Program, Statement
 
 RNG = np.random.default_rng(5)
-UNSTABLE = {"inverse", "eigenvectors", "power_iteration", "inverse_root", "sorting", "cosine_sim"}
-"""Ops that magnify rounding without bound where matrices are degenerate, as in random programs."""
 PARAMS = {
     "a": jnp.asarray(RNG.normal(size=(2, 3)), jnp.float32),
     "b": [jnp.float32(0.5), None],
     "c": jnp.ones((2, 1, 3)),
 }
 GRADIENTS = [jax.tree.map(lambda leaf: jnp.asarray(RNG.normal(size=leaf.shape), leaf.dtype), PARAMS) for _ in range(3)]
-
-
-def imported(source: str, folder: Path, name: str = "optimizer") -> Any:
-    """The function of an exported module, imported from a file as a user would."""
-    path = folder / f"module_{len(list(folder.iterdir()))}.py"
-    path.write_text(source, encoding="utf-8")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return getattr(module, name)
 
 
 def follow(tx: Any, params: Any, extra: dict[str, Any], steps: int) -> Any:
@@ -55,12 +40,6 @@ def follow(tx: Any, params: Any, extra: dict[str, Any], steps: int) -> Any:
         updates, state = tx.update(gradient, state, params, **extra)
         seen.append(updates)
     return seen, state
-
-
-def assert_close(one: Any, other: Any, rtol: float, about: str = "") -> None:
-    for mine, theirs in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
-        scale = np.max(np.abs(mine), initial=0.0, where=np.isfinite(mine))
-        np.testing.assert_allclose(theirs, mine, rtol=rtol, atol=rtol * scale, err_msg=about)
 
 
 def arguments_of(program: Program) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -164,13 +143,6 @@ def test_every_op_is_written_as_it_is_run(protected: bool, whole: bool, tmp_path
         assert_close(mine, other, rtol=1e-9, about=str(statement))
 
 
-def moderate(program: Program) -> bool:
-    """Whether float32 holds the constants, and rounding is not magnified without bound."""
-    constants = [a for s in program.statements for a in s.args if isinstance(a, float)]
-    constants += [h.value for h in program.hyperparameters] + [u for u in [program.update] if isinstance(u, float)]
-    return all(abs(value) < 30.0 and (value == 0.0 or abs(value) > 1e-9) for value in constants)
-
-
 def test_random_programs_are_written_as_they_are_run(tmp_path: Path) -> None:
     """Rebound names, clashes with Python's own, precedence, dead code and narrow slots survive the export."""
     rng, found = random.Random(4), []
@@ -181,144 +153,6 @@ def test_random_programs_are_written_as_they_are_run(tmp_path: Path) -> None:
             found.append(program)
     for program in found:
         assert_equal_numerics(program, tmp_path, rtol=2e-3, steps=2)
-
-
-PROGRAMS_OF_ALL_KINDS = {
-    "soap": """
-def train(g, m, v, L: left, R: right, Q: left, P: right, lr, t, *, b1=0.9, b2=0.95, eps=1e-8):
-    L = interp(left_gram(g), L, b2)
-    R = interp(right_gram(g), R, b2)
-    Q = power_iteration(L, Q)
-    P = power_iteration(R, P)
-    m = interp(g, m, b1)
-    rotated = matmul(transposed_matmul(Q, g), P)
-    v = interp(square(rotated), v, b2)
-    mean = matmul(transposed_matmul(Q, m), P)
-    step = mean / (1 - b1 ** t) / (sqrt(v / (1 - b2 ** t)) + eps)
-    return lr * matmul_transposed(matmul(Q, step), P), m, v, L, R, Q, P
-""",
-    "cautious_global": """
-def train(g, m, lr, *, b1=0.9):
-    m = interp(g, m, b1)
-    mask = greater(g * m, 0)
-    return lr * (m * mask / (global_mean(mask) + 1e-3)), m
-""",
-    "top_k": """
-def train(g, e, lr, *, share=0.25):
-    g = g + e
-    sent = g * top_k_mask(abs(g), share * entry_count(g))
-    e = g - sent
-    return lr * sent, e
-""",
-    "periodic": """
-def train(w, g, m, lr, t, horizon, *, every=2, b1=0.9):
-    m = where(equal(mod(t, every), 0), interp(g, m, b1), m)
-    late = greater_equal(t, 0.5 * horizon)
-    rate = where(late, lr * (1 - t / horizon), lr)
-    return rate * where(less(abs(w), 0.1), 1, 2) * sign(m), m
-""",
-    "odd_kinds": """
-def train(g, m, n: leaf, s: scalar, r: row, c: column, L: left, R: right, lr):
-    L = L + matmul_transposed(g, g)
-    d = diagonal(L)
-    r = r + sqrt(d)
-    e = diagonal(R) + transposed_matmul(r, g)
-    c = c + matmul_transposed(e, eye(R))
-    n = n + transposed_matmul(r, r) + trace(R)
-    s = s + global_sum(n) + global_max(r)
-    R = 0.5 * R + diagonal_matrix(c) + upper_triangle(right_gram(g))
-    m = matmul(r, c) + matmul(sorting(r), g)
-    return lr * (m / (1 + n) + s * r), m, n, s, r, c, L, R
-""",
-    "no_tensor": """
-def train(L: left, r: row, lr, t):
-    L = eye(L) * t
-    r = r + diagonal(L)
-    return lr * r, L, r
-""",
-    "no_tensor_whole": """
-def train(L: left, r: row, lr, t):
-    L = eye(L) * t
-    r = r + diagonal(L) * global_norm(L)
-    return lr * r, L, r
-""",
-    "rebound": """
-def train(g, L: left, lr):
-    L = L + left_gram(g)
-    g = orthogonalize(g, 3, 1.5, -0.5, 0)
-    d = diagonal(L)
-    g = g * d
-    c = matmul_transposed(g, column_sum(g)) * column_max(g)
-    return lr * c, L
-""",
-}
-
-RANKS = ((), (3,), (2, 3), (3, 1, 2), (2, 1, 2, 3))
-
-
-def assert_same_path(program: Program, folder: Path, *, steps: int = 2, rtol: float = 1e-9) -> None:
-    """The exported module and `to_optax` take the weights along the path of the NumPy meaning, in float64."""
-    rng = np.random.default_rng(3)
-    start = [rng.normal(size=shape) for shape in RANKS]
-    gradients = [[rng.normal(size=shape) for shape in RANKS] for _ in range(steps)]
-    given: dict[str, Any] = {"horizon": [10.0] * steps, "loss": [0.7] * steps, "hess": gradients}
-    path = trajectory(program, start, gradients, learning_rate=0.1, inputs=given)
-    inputs = program.inputs
-    build = ({"learning_rate": 0.1} if "lr" in inputs else {}) | ({"horizon": 10} if "horizon" in inputs else {})
-    with jax.enable_x64(True):
-        for made in (to_optax(program, **build), imported(to_source(program, "optax"), folder)(**build)):
-            weights = [jnp.asarray(tensor) for tensor in start]
-            state = made.init(weights)
-            types = jax.tree.map(jax.typeof, tuple(state))
-            for gradient, expected in zip(gradients, path[1:], strict=True):
-                extra = {"value": jnp.float64(0.7)} if "loss" in inputs else {}
-                extra |= {"hess": gradient} if "hess" in inputs else {}
-                change, state = made.update([jnp.asarray(g) for g in gradient], state, weights, **extra)
-                weights = [w + c for w, c in zip(weights, change, strict=True)]
-                assert_close(expected, weights, rtol, str(program))
-                assert jax.tree.map(jax.typeof, tuple(state)) == types
-
-
-@pytest.mark.parametrize("name", PROGRAMS_OF_ALL_KINDS)
-def test_exported_programs_of_all_kinds_follow_the_reference(name: str, tmp_path: Path) -> None:
-    """Rows, columns, square matrices and masks are exported, for tensors of rank 0 to 4."""
-    assert_same_path(parse(PROGRAMS_OF_ALL_KINDS[name]), tmp_path)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", known())
-def test_exported_known_programs_follow_the_reference(name: str, tmp_path: Path) -> None:
-    """Every known program can be pasted into a project and does there what its text says."""
-    if "noise" not in known()[name].inputs:
-        assert_same_path(known()[name], tmp_path, rtol=1e-6)
-
-
-def test_random_programs_of_all_kinds_follow_the_reference(tmp_path: Path) -> None:
-    """Slots and values of each kind, widened, rebound and shared, survive the export."""
-    rng, found = random.Random(8), 0
-    gentle = {
-        "add",
-        "subtract",
-        "max",
-        "min",
-        "interp",
-        "abs",
-        "tanh",
-        "sign",
-        "where",
-        "greater",
-        "top_k_mask",
-        "multiply",
-    }
-    ops = tuple(gentle) + tuple(
-        n for n, op in OPS.items() if not isinstance(op.meaning, Elementwise) and n not in UNSTABLE
-    )
-    while found < 10:
-        program = remove_dead_code(random_program(rng, statements=14, ops=ops, prose=False))
-        kinds = {slot.kind for slot in program.slots}
-        if moderate(program) and len(program.statements) > 4 and len(kinds) > 1 and "noise" not in program.inputs:
-            assert_same_path(program, tmp_path, rtol=1e-7)
-            found += 1
 
 
 def test_a_tensor_without_entries_is_no_error(tmp_path: Path) -> None:

@@ -173,12 +173,12 @@ def test_written_programs_mean_the_same_in_both_paths(name: str) -> None:
 
 @pytest.mark.parametrize("name", COMPILED)
 def test_written_matrix_programs_mean_the_same(name: str) -> None:
-    """Iterations, roots and eigenbases in float32 are the reference's to 1 part in 1,000.
+    """Iterations, roots and eigenbases in float32 are the reference's to 1 part in 100.
 
     A decomposition divides by gaps between eigenvalues and takes roots of small ones, so single precision leaves less
-    than in a sum.
+    than in a sum, and the shift of a power iteration is larger there.
     """
-    np.testing.assert_allclose(compiled_paths([PROGRAMS[name]])[0], reference(PROGRAMS[name]), rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(compiled_paths([PROGRAMS[name]])[0], reference(PROGRAMS[name]), rtol=1e-2, atol=2e-3)
 
 
 def test_random_programs_mean_the_same() -> None:
