@@ -51,8 +51,8 @@ def _merged(signatures: Signatures) -> Iterable[str]:
     for kinds, result in signatures.items():
         first, *others = map(str, kinds)
         results.setdefault((", ".join(others), str(result)), []).append(first)
-    for (others, result), firsts in results.items():
-        yield f"{', '.join(filter(None, ['|'.join(firsts), others]))} → {result}"
+    for (rest, kind), firsts in results.items():
+        yield f"{', '.join(filter(None, ['|'.join(firsts), rest]))} → {kind}"
 
 
 def described(op: Op) -> dict[str, Any]:

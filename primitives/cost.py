@@ -83,7 +83,7 @@ def _total(costs: Sequence[Cost]) -> Cost:
     # Sums are rounded once, so that the order of statements does not count.
     *sums, spaces = zip(*map(_values, costs), strict=True)
     totals: list[Any] = [_number(math.fsum(column)) for column in sums]
-    return Cost(*totals, max(spaces))
+    return Cost(*[*totals, max(spaces)])
 
 
 def _number(value: float) -> float:

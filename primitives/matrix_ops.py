@@ -13,7 +13,7 @@ from typing import Any
 
 from evolion.primitives import matrices
 from evolion.primitives.kinds import SIDES, Kind, kind_of_sides
-from evolion.primitives.op import Matrixwise, Op
+from evolion.primitives.op import Matrixwise, Op, Signatures
 
 __all__ = ["MATRIX_OPS"]
 
@@ -90,7 +90,7 @@ def _newton_schulz_cost(m: float, n: float, kinds: tuple[Kind, ...], args: tuple
 
 def _op(
     compute: Callable[..., Any],
-    signatures: Mapping[tuple[Kind, ...], Kind],
+    signatures: Mapping[Any, Kind],
     operations: Cost,
     summary: str,
     latex: str,
@@ -107,8 +107,8 @@ def _op(
     )
 
 
-_SAME = {(kind,): kind for kind in _SQUARE}
-_COUNTED = {(Kind.TENSOR,): Kind.LEAF}
+_SAME: Signatures = {(kind,): kind for kind in _SQUARE}
+_COUNTED: Signatures = {(Kind.TENSOR,): Kind.LEAF}
 _NUMBERS = (Kind.SCALAR, Kind.LEAF)
 _NOT_FINITE = "NaN where an entry is not finite"
 

@@ -41,7 +41,8 @@ def _reducer(meaning: Reduction, kind: Kind, layout: Layout) -> Callable[[NDArra
     """Return what reduces an array of a kind."""
     reduce = np.maximum if meaning.reducer == "max" else np.add
     if meaning.scope is Kind.SCALAR:
-        return {"sum": np.sum, "mean": np.mean, "max": np.max}[meaning.reducer]
+        functions: Mapping[str, Callable[..., Value]] = {"sum": np.sum, "mean": np.mean, "max": np.max}
+        return functions[meaning.reducer]
     order = None
     if meaning.scope is Kind.LEAF:
         starts, entries = layout.starts_by_kind[kind], layout.sizes_by_kind[kind]
