@@ -59,7 +59,8 @@ class Layout:
     def sizes_by_kind(self) -> dict[Kind, NDArray[np.int64]]:
         """For each kind how many numbers a value has for each tensor, shape (tensors,)."""
         return {
-            kind: np.array([rows * columns for rows, columns in self.matrices(kind)], dtype=np.int64) for kind in Kind
+            kind: np.array([rows * columns for rows, columns in self.matrices_by_kind[kind]], dtype=np.int64)
+            for kind in Kind
         }
 
     @cached_property
@@ -70,14 +71,13 @@ class Layout:
             for kind, sizes in self.sizes_by_kind.items()
         }
 
-    def matrices(self, kind: Kind) -> list[tuple[int, int]]:
-        """Return rows and columns of a value for each tensor; a scalar counts as one number for each."""
-        found = []
-        for m, n in self.sides:
-            length = {"1": 1, "m": m, "n": n}
-            rows, columns = SIDES[kind]
-            found.append((length[rows], length[columns]))
-        return found
+    @cached_property
+    def matrices_by_kind(self) -> dict[Kind, list[tuple[int, int]]]:
+        """For each kind the rows and columns of a value for each tensor; a scalar counts as one number for each."""
+        lengths = [{"1": 1, "m": m, "n": n} for m, n in self.sides]
+        return {
+            kind: [(length[rows], length[columns]) for length in lengths] for kind, (rows, columns) in SIDES.items()
+        }
 
     def shape(self, kind: Kind) -> tuple[int, ...]:
         """Return the shape of a value of a kind: () for a scalar, else (numbers,)."""

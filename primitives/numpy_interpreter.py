@@ -77,7 +77,7 @@ def _matrixwise(meaning: Matrixwise, kinds: tuple[Kind, ...], layout: Layout) ->
                 row.append(None)
                 continue
             start, size = layout.starts_by_kind[kind][tensor], layout.sizes_by_kind[kind][tensor]
-            shape = () if kind is Kind.LEAF else layout.matrices(kind)[tensor]
+            shape = () if kind is Kind.LEAF else layout.matrices_by_kind[kind][tensor]
             row.append((slice(start, start + size), shape))
         rows.append(row)
 

@@ -142,7 +142,7 @@ def arguments_of(op: Op, kinds: tuple[Kind, ...], layout: Layout, rng: np.random
     for position, kind in enumerate(kinds):
         value = rng.normal(size=layout.shape(kind))
         if kind in (Kind.LEFT, Kind.RIGHT):
-            matrices = [rng.normal(size=shape) for shape in layout.matrices(kind)]
+            matrices = [rng.normal(size=shape) for shape in layout.matrices_by_kind[kind]]
             value = np.concatenate([np.ravel(x @ x.T + np.diag(np.arange(len(x)) + 0.5)) for x in matrices])
         if position:
             numbers = {"orthogonalize": (5.0, 3.4445, -4.775, 2.0315), "inverse_root": (4.0,), "top_k_mask": (2.0,)}

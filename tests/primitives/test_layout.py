@@ -41,7 +41,7 @@ def test_values_of_each_kind_have_their_place(tree: list[np.ndarray]) -> None:
     layout, _ = of(tree)
     for kind in Kind:
         sizes = []
-        for shape, matrix in zip(layout.shapes, layout.matrices(kind), strict=True):
+        for shape, matrix in zip(layout.shapes, layout.matrices_by_kind[kind], strict=True):
             lengths = dict(zip("mn", matrix_sides(shape), strict=True)) | {"1": 1}
             assert matrix == tuple(lengths[side] for side in SIDES[kind])
             sizes.append(matrix[0] * matrix[1])
@@ -70,7 +70,7 @@ def test_widening_is_broadcasting(tree: list[np.ndarray]) -> None:
             continue
         value = rng.normal(size=layout.shape(kind))
         parts = np.split(value, layout.starts_by_kind[kind][1:])
-        sides = zip(parts, layout.matrices(kind), layout.matrices(to), strict=True)
+        sides = zip(parts, layout.matrices_by_kind[kind], layout.matrices_by_kind[to], strict=True)
         expected = [np.ravel(np.broadcast_to(part.reshape(own), wide)) for part, own, wide in sides]
         np.testing.assert_array_equal(value[layout.widening(kind, to)], np.concatenate(expected))
         assert layout.widening(kind, to) is layout.widening(kind, to)
