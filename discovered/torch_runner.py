@@ -1,7 +1,7 @@
 """Runs an exported PyTorch module on given numbers: `python -I torch_runner.py MODULE NAME REQUEST.npz RESULT.npz`.
 
-What `optax_runner.py` is for Optax, with the same request; imports nothing but NumPy and PyTorch itself. The name is not
-used: the module's one optimizer class is taken. The result holds the weights after each step.
+What `optax_runner.py` is for Optax, with the same request; imports nothing but NumPy and PyTorch itself. The name is
+not used: the module's one optimizer class is taken. The result holds the weights after each step.
 """
 
 from __future__ import annotations

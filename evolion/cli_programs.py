@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from evolion.cli_text import JSON, aligned
-from evolion.errors import InputError
+from evolion.errors import InputError, JobError
 
 if TYPE_CHECKING:
+    from evolion.discovered.certificate import Certificate
     from evolion.primitives.program import Program
 
 __all__ = ["COMMANDS"]
@@ -138,29 +139,61 @@ def simplify(spec: str, approximate: bool, as_json: bool) -> None:
 
 @click.command()
 @_PROGRAM
-@click.option("--to", "target", required=True, type=click.Choice(["optax", "text"]), help="What is written.")
+@click.option("--to", "target", required=True, help="What is written: optax, text, …")
 @click.option("-o", "--output", metavar="FILE", help="A new file; standard output without it.")
 @click.option("--force", is_flag=True, help="Overwrite FILE.")
+@click.option("--verify", is_flag=True, help="Run the module beside the interpreter; its docstring says how it went.")
 @_LIFT
 @JSON
-def export(spec: str, target: str, output: str | None, force: bool, lift: bool, as_json: bool) -> None:
-    """Write a program as a module that needs jax and optax alone, or as its text."""
-    from evolion.api import load
-    from evolion.discovered.optax_source import to_source
+def export(spec: str, target: str, output: str | None, force: bool, verify: bool, lift: bool, as_json: bool) -> None:
+    """Write a program as a module that needs no Evolion, or as its text.
 
+    With --verify nothing is written unless the module computes what the program does.
+    """
+    from evolion.api import load
+    from evolion.discovered.optax_source import TARGETS
+
+    if target not in TARGETS:
+        raise InputError(f"there is no export target {target!r}; there are: {', '.join(TARGETS)}")
     program = _lifted(load(spec), lift)
-    try:
-        source = to_source(program, target, name=_identifier(spec))
-    except ValueError:
-        source = to_source(program, target)  # a name that means something in the module or in Python
+    source, name = _source(program, target, _identifier(spec))
+    certificate = None
+    if verify:
+        if output is not None:
+            _check(Path(output), force)
+        source, certificate = _verified(program, target, source, name)
     if output is not None:
         _write(Path(output), source, force)
     if as_json:
-        print(json.dumps({"program": spec, "target": target, "file": output, "source": source}))
+        written = {"program": spec, "target": target, "file": output, "source": source}
+        print(json.dumps(written | ({"certificate": certificate.as_json()} if certificate else {})))
     elif output is None:
         print(source, end="")
     else:
-        print(f"wrote {output}")
+        print("\n".join([*(certificate.lines() if certificate else []), f"wrote {output}"]))
+
+
+def _source(program: Program, target: str, name: str) -> tuple[str, str]:
+    """Return the source of an export, and the name of the optimizer in it."""
+    from evolion.discovered.optax_source import to_source
+
+    try:
+        return to_source(program, target, name=name), name
+    except ValueError:  # a name that means something in the module or in Python
+        return to_source(program, target), "optimizer"
+
+
+def _verified(program: Program, target: str, source: str, name: str) -> tuple[str, Certificate]:
+    """Return a source with its certificate; JobError where it has none."""
+    from evolion.discovered.certificate import RUNNERS, CertificateError, certified, certify
+
+    if target not in RUNNERS:
+        raise InputError(f"--verify runs exported modules, and {target} is none; it is for {', '.join(RUNNERS)}")
+    try:
+        certificate = certify(program, target, source, name)
+    except CertificateError as error:
+        raise JobError(str(error)) from None
+    return certified(source, certificate), certificate
 
 
 def _lifted(program: Program, wanted: bool) -> Program:
@@ -173,6 +206,14 @@ def _identifier(spec: str) -> str:
     """Return what an exported optimizer is called: the known name, or that of the file or run."""
     name = re.sub(r"\W+", "_", Path(spec).stem, flags=re.ASCII).strip("_").lower()
     return name if name.isidentifier() else "optimizer"
+
+
+def _check(path: Path, force: bool) -> None:
+    """Refuse what cannot be written before any work is done for it."""
+    if path.is_dir():
+        raise InputError(f"{path} is a folder; give the name of a file")
+    if path.exists() and not force:
+        raise InputError(f"{path} exists; choose another file or add --force")
 
 
 def _write(path: Path, text: str, force: bool) -> None:
