@@ -51,8 +51,8 @@ def updates_of(make: Any, trial: Mapping[str, Any], arrays: Mapping[str, Any]) -
 
         state, results = tx.init(tree(arrays["w"][0])), []
         for t in range(len(arrays["w"])):
-            given = {"hess": lambda t=t: tree(arrays["hess"][t]), "value": lambda t=t: jnp.asarray(arrays["value"][t])}
-            extra = {name: given[name]() for name in trial["extra"]}
+            extra: dict[str, Any] = {"value": jnp.asarray(arrays["value"][t])} if "value" in trial["extra"] else {}
+            extra |= {"hess": tree(arrays["hess"][t])} if "hess" in trial["extra"] else {}
             # The noise has the dtype in which a step computes, which is float32 at least.
             noise = jax.tree.map(
                 lambda leaf: jnp.asarray(leaf, jnp.promote_types(leaf.dtype, jnp.float32)), tree(arrays["noise"][t])
