@@ -14,6 +14,9 @@ __all__ = ["ProgramReport", "program_report"]
 
 _REACHES = {
     "entry": "each entry on its own",
+    "row": "each row as a whole",
+    "column": "each column as a whole",
+    "row and column": "each row and column as a whole",
     "tensor": "each parameter tensor as a whole",
     "tree": "the whole tree at once",
     None: "not known",

@@ -30,7 +30,7 @@ from evolion.primitives.program import Program
 
 __all__ = ["TOLERANCE", "Properties", "Reach", "measured_decay", "properties"]
 
-Reach = Literal["entry", "tensor", "tree"]
+Reach = Literal["entry", "row", "column", "row and column", "tensor", "tree"]
 
 Updates = NDArray[np.float64]
 
@@ -61,8 +61,8 @@ class Properties:
         weight_decay: The c of decoupled weight decay, where the weights enter the update as lr c w and no other way; 0
             if they have no effect; None if they enter otherwise, or an update is not finite.
         inputs: The reserved inputs that the update depends on.
-        reach: What a gradient entry and a weight influence: only their own entry of the update, their parameter tensor,
-            or the whole tree.
+        reach: What a gradient entry and a weight influence: only their own entry of the update, their row or column of
+            the matrix view, their parameter tensor, or the whole tree.
 
     """
 
@@ -209,20 +209,27 @@ def _linear_in_lr(run: Runner, inputs: Inputs) -> bool | None:
 
 def _reach(run: Runner, inputs: Inputs) -> Reach | None:
     """Change one entry of every tensor input at every step, for gradients of several sizes, and see what follows."""
-    end = int(EVEN_LAYOUT.sizes[0])
-    reach: Reach | None = None
+    (rows, columns), end = EVEN_LAYOUT.sides[0], int(EVEN_LAYOUT.sizes[0])
+    changed: NDArray[np.bool_] | None = None
     for scale in (1.0, 1e-4, 1e4):
         steps = scaled_loss(inputs, scale)
         before, after = run(steps), run([_nudged(step) for step in steps])
         if not (np.isfinite(before).all() and np.isfinite(after).all()):
             continue
-        same = before == after
-        if not same[:, end:].all():
+        other = (before != after).any(axis=0)
+        if other[end:].any():
             return "tree"
-        if not same[:, 1:end].all():
-            reach = "tensor"
-        reach = reach or "entry"
-    return reach
+        other = other[:end].reshape(rows, columns)
+        changed = other if changed is None else changed | other
+    if changed is None:
+        return None
+    # What changes is the first entry: all of its row and column, and then the rest of the tensor.
+    if changed[1:, 1:].any():
+        return "tensor"
+    in_row, in_column = changed[0, 1:].any(), changed[1:, 0].any()
+    if in_row and in_column:
+        return "row and column"
+    return "row" if in_row else "column" if in_column else "entry"
 
 
 def _nudged(step: dict[str, NDArray[np.float64]]) -> dict[str, NDArray[np.float64]]:

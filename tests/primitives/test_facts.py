@@ -52,7 +52,8 @@ def broken(fact: Fact, value: Value, kind: Kind) -> str:
     diagonals = numbers
     if kind in (Kind.LEFT, Kind.RIGHT):
         cuts = np.split(numbers, LAYOUT.starts_by_kind[kind][1:])
-        diagonals = np.concatenate([np.diag(c.reshape(s)) for c, s in zip(cuts, LAYOUT.matrices_by_kind[kind], strict=True)])
+        sides = LAYOUT.matrices_by_kind[kind]
+        diagonals = np.concatenate([np.diag(c.reshape(s)) for c, s in zip(cuts, sides, strict=True)])
     checks = {
         "nonnegative": not fact.nonnegative or not np.signbit(there).any(),
         "diagonal": not fact.diagonal or not np.signbit(diagonals[~np.isnan(diagonals)]).any(),

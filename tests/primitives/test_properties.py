@@ -142,6 +142,11 @@ def test_other_uses_of_the_weights_are_no_decay(expression: str, decay: float | 
     ("expression", "reach"),
     [
         ("lr * g * w", "entry"),
+        ("lr * g / row_norm(g)", "row"),
+        ("lr * (g - column_mean(g))", "column"),
+        ("lr * g / sqrt(min(row_max(square(g)), column_max(square(g))) + square(g))", "row and column"),
+        ("lr * g / sqrt(row_norm(g) * column_norm(g))", "row and column"),
+        ("lr * matmul(left_gram(g), g)", "tensor"),
         ("lr * g * norm(noise)", "tensor"),
         ("lr * g / global_norm(g)", "tree"),
         ("clip(g, lr)", "tree"),
