@@ -1,6 +1,6 @@
 """Step time of exported PyTorch optimizers beside PyTorch's own, on the CPU.
 
-    python benchmarks/torch_export.py [--threads 2] [--repetitions 15]
+    python benchmarks/torch_export.py [NAME ...] [--threads 2] [--repetitions 15]
 
 A repetition is one step of each optimizer in turn, so that what else the machine does falls on all of them alike; the
 ratio is that of the medians. PyTorch has no Lion: the one here is written with its list operations as its AdamW is.
@@ -31,6 +31,7 @@ class Lion(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """Move the weights; there is no closure."""
         for group in self.param_groups:
             params = [p for p in group["params"] if p.grad is not None]
             grads = [p.grad for p in params]
@@ -82,6 +83,7 @@ def medians(ours: Callable[[], Any], theirs: Callable[[], Any], repetitions: int
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="NAME", help="such as adamw; all if none is given")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repetitions", type=int, default=15)
     options = parser.parse_args()
@@ -98,10 +100,12 @@ def main() -> None:
     print(f"torch {torch.__version__}, {options.threads} threads, {LEAVES} leaves, {PARAMETERS} parameters, ms a step")
     with tempfile.TemporaryDirectory() as folder:
         for name, reference in references.items():
+            if options.names and name not in options.names:
+                continue
             matrices = name == "muon"
             # PyTorch's Muon iterates in half precision.
-            options: dict[str, Any] = {"orthogonalize_dtype": torch.bfloat16} if matrices else {}
-            ours = exported(name, Path(folder))(parameters(matrices), 1e-3, **options)
+            half: dict[str, Any] = {"orthogonalize_dtype": torch.bfloat16} if matrices else {}
+            ours = exported(name, Path(folder))(parameters(matrices), 1e-3, **half)
             theirs = reference(parameters(matrices))
             mine, other = medians(ours.step, theirs.step, 3 if matrices else options.repetitions)
             print(f"{name:10} exported {mine:9.1f}  torch {other:9.1f}  ratio {mine / other:5.2f}", flush=True)

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from evolion.discovered.torch_statements import SHAPES, UPDATE, Stage, Statements
+from evolion.discovered.torch_statements import SHAPES, Stage, Statements
 from evolion.primitives.dataflow import Reference
 from evolion.primitives.kinds import Kind
 
@@ -98,7 +98,7 @@ class _Emitter:
         return self.plan.program.statements[index].target
 
     def wanted(self, index: int) -> str:
-        """Return the name of a value: for a temporary the name of what will be computed in its place, if there is one."""
+        """Return the name of a value: of a temporary that of what is going to be computed in its place, if any."""
         slots, at = self.plan.next_slots, index
         while _TEMPORARY.fullmatch(self.target(at)):
             user = self.plan.sole_user(at)
@@ -114,7 +114,9 @@ class _Emitter:
         self.names[index] = self.bind(self.wanted(index), index)
         self.lines.append(f"{self.names[index]} = {expression}")
 
-    def call(self, index: int, function: str, onto: Reference, arguments: str, candidates: tuple[Reference, ...]) -> None:
+    def call(
+        self, index: int, function: str, onto: Reference, arguments: str, candidates: tuple[Reference, ...]
+    ) -> None:
         """Write a call for lists, in place if one of the candidates for the first argument is free."""
         before = self.names[onto]
         place = self.free(index, candidates)
@@ -176,10 +178,10 @@ class _Emitter:
         first, second = args[::-1] if swapped else args
         if called == "add" and first in plan.merged and plan.stage(second) is Stage.LIST:
             first, second = second, first
-        if called in ("add", "sub") and isinstance(second, int) and second in plan.merged:
-            if plan.stage(second) is Stage.LIST:
-                self.accumulate(index, first, second, -1 if called == "sub" else 1)
-                return
+        in_one = isinstance(second, int) and second in plan.merged and plan.stage(second) is Stage.LIST
+        if called in ("add", "sub") and in_one:
+            self.accumulate(index, first, second, -1 if called == "sub" else 1)
+            return
         text = self.text(second)
         self.consume(index)
         both = called in ("add", "mul", "maximum", "minimum") and plan.stage(second) is Stage.LIST
@@ -281,7 +283,9 @@ class _Emitter:
             scale = None if factor is None else plan.argument(factor, self.name)
             rate = plan.argument(decay, self.name)
             product = rate if scale is None else ast.BinOp(scale, ast.Mult(), rate)
-            self.lines.append(f"torch._foreach_mul_({w}, {ast.unparse(ast.BinOp(ast.Constant(1), ast.Sub(), product))})")
+            self.lines.append(
+                f"torch._foreach_mul_({w}, {ast.unparse(ast.BinOp(ast.Constant(1), ast.Sub(), product))})"
+            )
             call, arguments = self.summand(rest, -1, scale)
             self.lines.append(f"torch._foreach_{call}_({w}, {arguments})")
         elif plan.stage(update) is Stage.LIST:
@@ -291,4 +295,3 @@ class _Emitter:
             self.lines.append(f"torch._foreach_add_({w}, -{self.text(update)})")
         else:
             self.lines.append(f"torch._foreach_sub_({w}, {self.text(update)})")
-

@@ -14,8 +14,16 @@ from types import MappingProxyType
 from evolion.discovered.source_templates import Fill, literal, parsed
 from evolion.primitives.op import Elementwise, Meaning, Op
 
-__all__ = ["FOREACH", "Conditional", "device_template", "function_names", "functions", "host_template", "number",
-           "options_of"]
+__all__ = [
+    "FOREACH",
+    "Conditional",
+    "device_template",
+    "function_names",
+    "functions",
+    "host_template",
+    "number",
+    "options_of",
+]
 
 FOREACH: Mapping[str, str] = MappingProxyType(
     {f"jnp.{name}({{0}})": name for name in ("abs", "cos", "sin", "tan", "sinh", "cosh", "tanh", "exp", "expm1", "log",
@@ -54,6 +62,8 @@ class Conditional(ast.NodeTransformer):
         if [type(op) for op in node.ops] != [ast.NotEq] or ast.unparse(node.comparators[0]) != "0":
             return node
         left = node.left
+        if isinstance(left, ast.Call) and ast.unparse(left.func) == "np.float64":
+            left = left.args[0]
         if isinstance(left, ast.IfExp) and (ast.unparse(left.body), ast.unparse(left.orelse)) == ("1", "0"):
             return left.test
         if isinstance(left, ast.Call) and ast.unparse(left).endswith(".to(dtype)"):
@@ -87,6 +97,8 @@ class _Device(ast.NodeTransformer):
         args = [self.visit(arg) for arg in args]
         if name == "where":
             return self.choice(args, are_numbers)
+        if all(are_numbers):
+            return ast.Call(_dotted(f"np.{name}"), args, [])
         if name in _BOUNDS and any(are_numbers):
             tensor, bound = args if are_numbers[1] else args[::-1]
             return ast.Call(_dotted(_BOUNDS[name]), [tensor, bound], [])

@@ -11,8 +11,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import torch
-from torch import Tensor
+import torch  # type: ignore[import-not-found, unused-ignore]
+from torch import Tensor  # type: ignore[import-not-found, unused-ignore]
 
 
 def as_matrix(x: Tensor) -> Tensor:
@@ -183,8 +183,8 @@ def right_gram(x: Tensor) -> Tensor:
 
 
 def transpose(x: Tensor) -> Tensor:
-    """Return xᵀ."""
-    return x.mT
+    """Return xᵀ, in memory of its own: that of x may be used again."""
+    return x.mT.clone()
 
 
 def eye(x: Tensor) -> Tensor:
@@ -198,8 +198,8 @@ def trace(x: Tensor) -> Tensor:
 
 
 def diagonal(x: Tensor) -> Tensor:
-    """Return the diagonal."""
-    return x.diagonal()
+    """Return the diagonal, in memory of its own: that of x may be used again."""
+    return x.diagonal().clone()
 
 
 def diagonal_matrix(x: Tensor) -> Tensor:

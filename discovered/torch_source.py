@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import importlib.metadata
 import inspect
+import keyword
 import textwrap
 from dataclasses import dataclass
 
 from evolion.discovered.torch_body import Body, body
 from evolion.discovered.torch_expressions import function_names, functions, options_of
-from evolion.discovered.torch_statements import SHAPES, Stage, Statements
+from evolion.discovered.torch_statements import SHAPES, Statements
 from evolion.primitives.dataflow import remove_dead_code
 from evolion.primitives.keys import behavioural_key, structural_key
 from evolion.primitives.kinds import Kind
@@ -29,7 +30,8 @@ _USED = frozenset(
 
 def class_name(name: str) -> str:
     """Return the name of the generated class: `lion_k` becomes `LionK`."""
-    return "".join(word[:1].upper() + word[1:] for word in name.split("_"))
+    found = "".join(word[:1].upper() + word[1:] for word in name.split("_"))
+    return found if found.isidentifier() and not keyword.iskeyword(found) else f"Optimizer{found}"
 
 
 def torch_module(program: Program, name: str, evidence: str) -> str:
@@ -53,7 +55,9 @@ def torch_module(program: Program, name: str, evidence: str) -> str:
     used = "\n".join([*texts, code])
     imports = [f"import {line}" for line in ("math", "numpy as np", "torch") if line.split()[-1] + "." in used]
     groups = ["\n".join(imports[:1]), "\n".join(imports[1:])] if imports[0] == "import math" else ["\n".join(imports)]
-    return "\n\n\n".join([_documentation(program, module, evidence) + "\n\n" + "\n\n".join(groups), *texts, code]) + "\n"
+    return (
+        "\n\n\n".join([_documentation(program, module, evidence) + "\n\n" + "\n\n".join(groups), *texts, code]) + "\n"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +138,10 @@ def _documentation(program: Program, module: _Module, evidence: str) -> str:
 
 
 def _wrapped(text: str) -> str:
-    lines = [line if len(line) <= 120 else textwrap.fill(line, 110) for line in text.splitlines()]
+    lines = [
+        line if len(line) <= 110 else textwrap.fill(line, 110, break_long_words=False, break_on_hyphens=False)
+        for line in text.splitlines()
+    ]
     return "\n".join(lines)
 
 
@@ -170,11 +177,15 @@ def _init(module: _Module) -> list[str]:
 def _add_group(module: _Module) -> list[str]:
     if not module.numbers:
         return []
+    names = _tuple([f'"{n}"' for n in module.numbers])
+    if len(names) > _WIDTH - 20:
+        names = textwrap.fill(names[1:-1], _WIDTH - 8, initial_indent=" " * 8, subsequent_indent=" " * 8)
+        names = f"(\n{names}\n    )"
     return _block(
         f"""
 def add_param_group(self, param_group):
     \"\"\"Add a group of parameters with options of its own.\"\"\"
-    for name in {_tuple([f'"{n}"' for n in module.numbers])}:
+    for name in {names}:
         value = param_group.get(name, self.defaults[name])
         if not math.isfinite(value):
             raise ValueError(f"{{name}} must be a finite number, got {{value!r}}")
@@ -208,7 +219,9 @@ def _step(module: _Module) -> list[str]:
     hess, loss = "hess" in inputs, "loss" in inputs
     about = "Take a step; a closure computes the gradients anew and returns the loss."
     if hess:
-        about += "\n\n    hess: estimates of the diagonal of the Hessian, one tensor for each parameter with gradient.\n    "
+        about += (
+            "\n\n    hess: estimates of the diagonal of the Hessian, one tensor for each parameter with gradient.\n    "
+        )
     lines = [
         "",
         "@torch.no_grad()",

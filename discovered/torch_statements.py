@@ -23,7 +23,7 @@ from evolion.primitives.op import Elementwise, Matrixwise, Reduction
 from evolion.primitives.ops import OPS
 from evolion.primitives.program import Program, infer_kinds
 
-__all__ = ["SHAPES", "Stage", "Statements", "UPDATE"]
+__all__ = ["SHAPES", "Stage", "Statements"]
 
 SHAPES = {
     Kind.LEAF: "()",
@@ -39,7 +39,7 @@ UPDATE, SLOT = -1, -2
 """What stands for the end of the step among the users of a value."""
 
 _TEMPORARY = re.compile(r"x\d+")
-_LONGEST = 60
+_LONGEST, _LONGEST_OF_ALL = 45, 85  # characters of what is merged, and of the whole expression
 _VIEWED = (Kind.ROW, Kind.COLUMN, Kind.TENSOR)
 _COMMUTATIVE = ("add", "mul", "maximum", "minimum")
 _HARMLESS = frozenset(["add", "subtract", "multiply", "negative", "where", "identity", "greater", "greater_equal",
@@ -93,12 +93,15 @@ class Statements:
                 self.merged.add(index)
 
     def written(self) -> list[int]:
+        """Return the statements that are neither plain assignments nor numbers."""
         return [index for index in range(len(self.kinds)) if index not in self.alias]
 
     def args(self, index: int) -> tuple[Reference, ...]:
+        """Return what the arguments of a statement refer to."""
         return tuple(map(self.aliased, self.flow.arguments[index]))
 
     def aliased(self, reference: Reference) -> Reference:
+        """See through plain assignments."""
         # A constant never goes into a table of references: 1.0 and statement 1 are the same key there.
         return reference if isinstance(reference, float) else self.alias.get(reference, reference)
 
@@ -119,6 +122,7 @@ class Statements:
         self.stages.append(one if self.kinds[index] is Kind.SCALAR else Stage.LIST)
 
     def stage(self, reference: Reference) -> Stage:
+        """Return where a value is computed."""
         if isinstance(reference, float):
             return Stage.HOST
         if isinstance(reference, int):
@@ -129,6 +133,7 @@ class Statements:
         return Stage.DEVICE if on_device else Stage.HOST
 
     def kind_of(self, reference: Reference) -> Kind:
+        """Return the kind of a value."""
         if isinstance(reference, int):
             return self.kinds[reference]
         return self.entry[reference] if isinstance(reference, str) else Kind.SCALAR
@@ -189,6 +194,7 @@ class Statements:
         return None
 
     def sole_user(self, reference: Reference) -> int | None:
+        """Return the only reader of a value, if there is just one."""
         users = self.users.get(reference, []) if not isinstance(reference, float) else []
         return users[0] if len(users) == 1 else None
 
@@ -218,8 +224,14 @@ class Statements:
             return False
         if not isinstance(self.meanings[index], Elementwise) or not self._takes(index, user):
             return False
-        names: Callable[[Reference], str] = self._target
-        return len(ast.unparse(self.expression(index, names))) <= _LONGEST
+        if len(ast.unparse(self.expression(index, self._target))) > _LONGEST:
+            return False
+        if self.foreach(user):
+            return True
+        self.merged.add(index)
+        length = len(ast.unparse(self.expression(user, self._target)))
+        self.merged.remove(index)
+        return length <= _LONGEST_OF_ALL
 
     def _takes(self, index: int, user: int) -> bool:
         """Say whether the expression of a user has room for that of a value."""
@@ -273,6 +285,7 @@ class Statements:
         return self.program.statements[reference].target if isinstance(reference, int) else str(reference)
 
     def template(self, index: int) -> ast.expr:
+        """Return the expression of a statement over `_0`, `_1`, …."""
         op, meaning = self.ops[index], self.meanings[index]
         if self.stages[index] is Stage.HOST and isinstance(meaning, Elementwise):
             return host_template(op, meaning)
@@ -288,6 +301,9 @@ class Statements:
                 if self.kind_of(argument) in _VIEWED:
                     nodes[f"_{i}"] = ast.Call(ast.Name("as_matrix"), [nodes[f"_{i}"]], [])
         tree = Conditional().visit(Fill(nodes).visit(self.template(index)))
+        if isinstance(tree, ast.IfExp) and self.needs_numpy():
+            # A number of Python would raise an exception where it is divided by zero.
+            return ast.Call(ast.parse("np.float64", mode="eval").body, [tree], [])
         number_of_product = self.kinds[index] is Kind.LEAF and self.ops[index].arity == 2
         if isinstance(meaning, Matrixwise) and (self.kinds[index] in _VIEWED or number_of_product):
             shape = ast.parse(SHAPES[self.kinds[index]].format(name_of("w")), mode="eval").body
@@ -301,6 +317,7 @@ class Statements:
         return ast.IfExp(Conditional().visit(test), x, y)
 
     def argument(self, reference: Reference, name_of: Callable[[Reference], str]) -> ast.expr:
+        """Return a number, a variable, or the expression of a statement that is merged into others."""
         if isinstance(reference, float):
             return number(reference)
         if isinstance(reference, int) and reference in self.merged:
