@@ -105,5 +105,14 @@ def test_the_page_of_the_known_programs_is_up_to_date() -> None:
         assert rows[name][3]
 
 
+def test_the_page_names_programs_that_exist() -> None:
+    """Whoever looks for a name of the field finds a program under the name that the page gives."""
+    section = PAGE.partition("## Where a name is found")[2].partition("## ")[0]
+    rows = [cells_of(row)[1] for row in section.strip().splitlines()[2:]]
+    named = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
+    assert len(named) > 30
+    assert named <= set(evolion.known())
+
+
 def cells_of(row: str) -> list[str]:
     return [cell.strip() for cell in row.strip("|").split(" | ")]
