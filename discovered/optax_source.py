@@ -10,9 +10,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
+from evolion.discovered.latex_source import latex_source
 from evolion.discovered.optax_transform import EXTRA_ARGUMENTS, state_fields
 from evolion.discovered.source_expressions import Outline, outline
 from evolion.discovered.source_helpers import helper_names, helpers
+from evolion.discovered.torch_source import torch_module
 from evolion.primitives.dataflow import remove_dead_code
 from evolion.primitives.keys import behavioural_key, structural_key
 from evolion.primitives.kinds import Kind
@@ -35,7 +37,9 @@ def to_source(
     """Return source text that does what the program does.
 
     Target `optax` is one Python module that imports only jax and optax, with one function that returns the transform;
-    it computes what `to_optax` computes. Target `text` is the program's own text.
+    it computes what `to_optax` computes. Target `torch` is one module with a `torch.optim.Optimizer`, whose class has
+    the name in capitals, such as `LionK` for `lion_k`. Target `latex` is a document with the algorithm in a box, and
+    `text` the program's own text.
 
     Args:
         program: The program; dead code is left out of every target but `text`.
@@ -74,7 +78,7 @@ def _to_optax_module(program: Program, name: str, evidence: str) -> str:
 
 
 TARGETS: Mapping[str, Callable[[Program, str, str], str]] = MappingProxyType(
-    {"optax": _to_optax_module, "text": _to_text}
+    {"optax": _to_optax_module, "torch": torch_module, "latex": latex_source, "text": _to_text}
 )
 """Writers by the name of their target; each takes a program, its name and the evidence for it."""
 
