@@ -201,13 +201,12 @@ class _Emitter:
         if factor is not None:
             coefficient = factor if coefficient is None else ast.BinOp(factor, ast.Mult(), coefficient)
         factors = ", ".join(self.names[r] for r in term.factors)
-        if coefficient is None and sign > 0:
-            return term.call, factors
-        if coefficient is None and term.call == "add":
-            return "sub", factors
-        tree = ast.Constant(1) if coefficient is None else coefficient
-        word = "alpha" if term.call == "add" else "value"
-        return term.call, f"{factors}, {word}={ast.unparse(ast.UnaryOp(ast.USub(), tree) if sign < 0 else tree)}"
+        if coefficient is None and term.divisor is None and (sign > 0 or term.call == "add"):
+            return term.call if sign > 0 else "sub", factors
+        tree: ast.expr = ast.Constant(1) if coefficient is None else coefficient
+        tree = ast.UnaryOp(ast.USub(), tree) if sign < 0 else tree
+        tree = tree if term.divisor is None else ast.BinOp(tree, ast.Div(), term.divisor)
+        return term.call, f"{factors}, {'alpha' if term.call == 'add' else 'value'}={ast.unparse(tree)}"
 
     def _interp(self, index: int, args: tuple[Reference, ...]) -> None:
         """Write (1 - a) x + a y, in the memory of y where that is free, or of x."""

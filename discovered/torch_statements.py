@@ -56,11 +56,12 @@ class Stage(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """What is added to something in one call: coefficient * y, * (y * z) or * (y / z), by the call's name."""
+    """What is added in one call: coefficient / divisor * y, * (y * z) or * (y / z), by the call's name."""
 
     call: str
     coefficient: ast.expr | None
     factors: tuple[Reference, ...]
+    divisor: ast.expr | None = None
 
 
 class Statements:
@@ -140,9 +141,9 @@ class Statements:
 
     def needs_numpy(self) -> bool:
         """Say whether some number is computed by what raises an exception, or has none, for floats of Python."""
-        return any(
-            self.stages[i] is Stage.HOST and self.program.statements[i].op not in _HARMLESS for i in self.written()
-        )
+        numbers = [i for i in self.written() if self.stages[i] is Stage.HOST]
+        divided = any(self.foreach(i) == "div" and self.is_divided(i) for i in self.merged)
+        return divided or any(self.program.statements[i].op not in _HARMLESS for i in numbers)
 
     # -- what is written with what ----------------------------------------------------------------------------------
 
@@ -193,6 +194,17 @@ class Statements:
             return (x, y) if self.stage(x) is Stage.HOST else (y, x)
         return None
 
+    def is_divided(self, index: int) -> bool:
+        """Say whether a statement divides a list by a number, and only a quotient of lists that is added reads it."""
+        user = self.sole_user(index)
+        if user is None or user < 0 or self.foreach(index) != "div" or "w" in self.args(index):
+            return False
+        found = self.product(user)
+        by_number = self.stage(self.args(index)[1]) is Stage.HOST
+        return (
+            by_number and found is not None and found[0] == "addcdiv" and found[1][0] == index and self._is_term(user)
+        )
+
     def sole_user(self, reference: Reference) -> int | None:
         """Return the only reader of a value, if there is just one."""
         users = self.users.get(reference, []) if not isinstance(reference, float) else []
@@ -218,7 +230,7 @@ class Statements:
         user = self.sole_user(index)
         if user is None or user == SLOT:
             return False
-        if self.stages[index] is Stage.LIST and self._is_term(index):
+        if self.stages[index] is Stage.LIST and (self._is_term(index) or self.is_divided(index)):
             return True
         if user == UPDATE or not _TEMPORARY.fullmatch(self.program.statements[index].target):
             return False
@@ -273,11 +285,15 @@ class Statements:
             return Term("add", None, (reference,))
         found = self.product(reference)
         if found:
-            return Term(found[0], None, found[1])
+            first, *others = found[1]
+            if not (isinstance(first, int) and first in self.merged):
+                return Term(found[0], None, found[1])
+            divided, divisor = self.args(first)
+            return Term(found[0], None, (divided, *others), self.argument(divisor, name_of))
         pair = self.scaled(reference)
         assert pair is not None
         inner = self.term(pair[1], name_of)
-        return Term(inner.call, self.argument(pair[0], name_of), inner.factors)
+        return Term(inner.call, self.argument(pair[0], name_of), inner.factors, inner.divisor)
 
     # -- expressions ------------------------------------------------------------------------------------------------
 
