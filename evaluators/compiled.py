@@ -14,6 +14,7 @@ from evolion.primitives.jax_execution import initial_slots, stepper
 from evolion.primitives.kinds import Kind
 from evolion.primitives.layout import Layout
 from evolion.primitives.program import RESERVED, Program
+from evolion.proxies.curvature import Curvature
 
 __all__ = ["compile_and_run"]
 
@@ -33,6 +34,8 @@ def _rule(program: Program, layout: Layout) -> UpdateRule:
         given |= {name: inputs.scalars[i] for i, name in enumerate(("lr", "t", "horizon"))}
         if "noise" in program.inputs:
             given["noise"] = inputs.noise()
+        if "hess" in program.inputs:
+            given["hess"] = inputs.hess
         for name in program.inputs:
             if name in given and RESERVED[name] is Kind.TENSOR:
                 given[name] = _tensors(given[name], layout)
@@ -48,9 +51,9 @@ def _tensors(vector: jax.Array, layout: Layout) -> list[jax.Array]:
 
 
 @lru_cache(maxsize=8)
-def _compiled(program: Program, task: str) -> TrainingLoop:
+def _compiled(program: Program, task: str, curvature: Curvature | None) -> TrainingLoop:
     flat = flat_task(task)
-    return training_loop(flat, _rule(program, flat.layout))
+    return training_loop(flat, _rule(program, flat.layout), curvature)
 
 
 def compile_and_run(
@@ -60,13 +63,16 @@ def compile_and_run(
     *,
     seed: int,
     split: Any,
+    curvature: Curvature,
 ) -> Outcome:
     """Train `task` with a program compiled for it; `learning_rates` is the rate of every step.
 
-    Learning rates and seeds share one compilation; the last eight programs are kept.
+    A program that reads `hess` is given the estimate that `curvature` names; others do not depend on it. Learning rates
+    and seeds share one compilation; the last eight programs are kept.
     """
     steps = len(learning_rates)
     table = np.stack(
         [learning_rates, np.arange(1, steps + 1), np.full(steps, steps)], axis=1, dtype=np.float32, casting="same_kind"
     )
-    return _compiled(program, task)(None, table, seed=seed, split=split)
+    needed = curvature if "hess" in program.inputs else None
+    return _compiled(program, task, needed)(None, table, seed=seed, split=split)

@@ -36,8 +36,6 @@ __all__ = [
     "SCALARS",
     "CapacityError",
     "Encoding",
-    "UnsuppliedInputError",
-    "check_inputs",
     "encode",
     "scalar_table",
 ]
@@ -58,21 +56,6 @@ class CapacityError(ValueError):
     """A program does not fit the interpreter; it has to be compiled instead."""
 
 
-class UnsuppliedInputError(ValueError):
-    """A program takes a reserved input that no task supplies yet."""
-
-
-def check_inputs(program: Program) -> None:
-    """Refuse a program without dead code that cannot be trained, interpreted or compiled.
-
-    Raises:
-        UnsuppliedInputError: If it takes `hess`.
-
-    """
-    if "hess" in program.inputs:
-        raise UnsuppliedInputError("the program takes 'hess', which this evaluator does not supply")
-
-
 @dataclass(frozen=True, slots=True)
 class Encoding:
     """A program ready to be interpreted.
@@ -82,6 +65,7 @@ class Encoding:
         length: The number of instructions.
         update: The argument that is subtracted from the weights after the last instruction.
         initial_weights: The row that holds the weights of the start, or -1.
+        hess: The row that holds the estimate of the Hessian diagonal at the start of each step, or -1.
         vocabulary: "lion" or "full": the smallest that has every instruction of the code.
         program: What `scalar_table` computes: the program without dead code.
         columns: For each column of the table what it holds: a constant, a scheduled input or a hoisted statement.
@@ -92,6 +76,7 @@ class Encoding:
     length: int
     update: int
     initial_weights: int
+    hess: int
     vocabulary: str
     program: Program
     columns: tuple[Reference, ...]
@@ -128,11 +113,9 @@ def encode(program: Program) -> Encoding:
     Raises:
         CapacityError: If it needs more instructions, registers or scalars than there are, or works on matrices, or on
             rows and columns in a way that their numbers at each entry cannot give.
-        UnsuppliedInputError: If it takes an input that no task supplies.
 
     """
     program = remove_dead_code(program)
-    check_inputs(program)
     flow = data_flow(program)
     _check_instructions(program, flow)
     hoisted = _hoisted(program)
@@ -244,7 +227,7 @@ def _allocate(
 ) -> Encoding:
     columns = _Columns()
     rows: dict[Reference, int] = {"w": WEIGHTS, "g": GRADIENT}
-    loaded = [name for name in ("w0", *RUNTIME_INPUTS) if name in program.inputs]
+    loaded = [name for name in ("w0", "hess", *RUNTIME_INPUTS) if name in program.inputs]
     for name in (*next_slots, *loaded):
         rows[name] = len(rows)
     last_use = _last_uses(nodes, (update, *next_slots.values()), len(program.statements))
@@ -281,6 +264,7 @@ def _allocate(
         length=len(code),
         update=argument(update),
         initial_weights=rows.get("w0", -1),
+        hess=rows.get("hess", -1),
         vocabulary=next(name for name, count in OPCODES_OF.items() if last < FIRST_OPCODE + count),
         program=program,
         columns=tuple(columns.references),

@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from evolion.proxies.curvature import Curvature
+
 _VARIABLES: Mapping[str, str] = {
     "NPROC": "1",
     "OMP_NUM_THREADS": "1",
@@ -83,7 +85,7 @@ def numerics_tag(path: str = "interpreter") -> str:
     """What decides the last bits of a score computed in this process. Starts jax.
 
     `path` names the execution that computes. The rest: versions of jax and jaxlib, device class, number of threads,
-    precision settings, XLA flags.
+    precision settings, the estimate of the Hessian diagonal that programs are given unless told otherwise, XLA flags.
     """
     import jax
     from jaxlib.version import __version__ as jaxlib_version
@@ -100,6 +102,7 @@ def numerics_tag(path: str = "interpreter") -> str:
         f"{'x64' if config.jax_enable_x64 else 'x32'}",
         f"matmul {config.jax_default_matmul_precision or 'default'}",
         f"random {config.jax_default_prng_impl}",
+        f"hess {Curvature()}",
         *sorted(os.environ.get("XLA_FLAGS", "").split()),
     ]
     if _state["late"]:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evolion.evaluators.compiled import compile_and_run
-from evolion.evaluators.encoding import CapacityError, UnsuppliedInputError, check_inputs, encode, scalar_table
+from evolion.evaluators.encoding import CapacityError, encode, scalar_table
 from evolion.evaluators.interpreter import interpret
 from evolion.evaluators.loop import Outcome
 from evolion.evaluators.types import Job
@@ -29,19 +29,18 @@ def evaluate_job(job: Job) -> Score:
 
     Programs are interpreted; one that does not fit the interpreter is compiled. The peak learning rate is warmed up and
     decayed by the schedule of `evolion.proxies.schedules`. The best rate is that of the lowest mean loss over seeds
-    among those at which every seed ended finite; without one the status is "diverged". A program that takes an input
-    that no task supplies is "invalid".
+    among those at which every seed ended finite; without one the status is "diverged".
+
+    Raises ValueError if the program reads an estimate of the Hessian that the task cannot give.
     """
     try:
         encoding = encode(job.program)
     except CapacityError:
         return evaluate_compiled(job)
-    except UnsuppliedInputError as error:
-        return _invalid(error)
 
     def train(rates: NDArray[np.float32], seed: int) -> Outcome:
         table = scalar_table(encoding, rates)
-        return interpret(encoding, table, job.task, seed=seed, split=job.split)
+        return interpret(encoding, table, job.task, seed=seed, split=job.split, curvature=job.curvature)
 
     return _score(job, train)
 
@@ -49,19 +48,11 @@ def evaluate_job(job: Job) -> Score:
 def evaluate_compiled(job: Job) -> Score:
     """Return the same score as `evaluate_job` but for rounding, by compiling the program into the training loop."""
     program = remove_dead_code(job.program)
-    try:
-        check_inputs(program)
-    except UnsuppliedInputError as error:
-        return _invalid(error)
 
     def train(rates: NDArray[np.float32], seed: int) -> Outcome:
-        return compile_and_run(program, rates, job.task, seed=seed, split=job.split)
+        return compile_and_run(program, rates, job.task, seed=seed, split=job.split, curvature=job.curvature)
 
     return _score(job, train)
-
-
-def _invalid(error: UnsuppliedInputError) -> Score:
-    return Score(Status.INVALID, None, (), 0, 0.0, message=str(error))
 
 
 def _score(job: Job, train: Train) -> Score:

@@ -23,17 +23,19 @@ from evolion.evaluators.loop import Outcome, StepInputs, TrainingLoop, UpdateRul
 from evolion.evaluators.opcodes import OPCODES, OPCODES_OF, RUNTIME_INPUTS, Opcode
 from evolion.primitives.layout import Layout
 from evolion.primitives.ops import OPS
+from evolion.proxies.curvature import Curvature
 
 __all__ = ["interpret"]
 
 
 class _Code(NamedTuple):
-    """The encoded program as the loop takes it: instructions (INSTRUCTIONS, CODE_WIDTH) and three numbers."""
+    """The encoded program as the loop takes it: instructions (INSTRUCTIONS, CODE_WIDTH) and four numbers."""
 
     code: Any
     length: Any
     update: Any
     initial_weights: Any
+    hess: Any
 
 
 Branch = Callable[[jax.Array, jax.Array, StepInputs], jax.Array]
@@ -86,6 +88,8 @@ def _rule(layout: Layout, vocabulary: str) -> UpdateRule:
         registers = lax.dynamic_update_slice(
             registers, jnp.stack([inputs.weights, inputs.gradient]), (jnp.int32(WEIGHTS), jnp.int32(0))
         )
+        if inputs.hess is not None:
+            registers = _write(registers, inputs.hess, program.hess)
 
         def execute(position: jax.Array, registers: jax.Array) -> jax.Array:
             instruction = lax.dynamic_slice(program.code, (position, 0), (1, program.code.shape[1]))[0]
@@ -102,17 +106,30 @@ def _write(registers: jax.Array, value: jax.Array, row: jax.Array) -> jax.Array:
     return lax.dynamic_update_slice(registers, value[None], (row, jnp.int32(0)))
 
 
+def code_of(encoding: Encoding) -> _Code:
+    """Return an encoded program as the loop takes it."""
+    numbers = (encoding.length, encoding.update, encoding.initial_weights, encoding.hess)
+    return _Code(encoding.code, *map(np.int32, numbers))
+
+
 @lru_cache(maxsize=8)
-def _compiled(task: str, vocabulary: str) -> TrainingLoop:
+def _compiled(task: str, vocabulary: str, curvature: Curvature | None) -> TrainingLoop:
     flat = flat_task(task)
-    return training_loop(flat, _rule(flat.layout, vocabulary))
+    return training_loop(flat, _rule(flat.layout, vocabulary), curvature)
 
 
 def interpret(
-    encoding: Encoding, table: np.ndarray[Any, np.dtype[np.float32]], task: str, *, seed: int, split: Any
+    encoding: Encoding,
+    table: np.ndarray[Any, np.dtype[np.float32]],
+    task: str,
+    *,
+    seed: int,
+    split: Any,
+    curvature: Curvature,
 ) -> Outcome:
-    """Train `task` with an encoded program from one seed, for as many steps as its scalar table has rows."""
-    code = _Code(
-        encoding.code, np.int32(encoding.length), np.int32(encoding.update), np.int32(encoding.initial_weights)
-    )
-    return _compiled(task, encoding.vocabulary)(code, table, seed=seed, split=split)
+    """Train `task` with an encoded program from one seed, for as many steps as its scalar table has rows.
+
+    Programs that read `hess` share loops of their own, which make the estimate that `curvature` names.
+    """
+    needed = curvature if encoding.hess >= 0 else None
+    return _compiled(task, encoding.vocabulary, needed)(code_of(encoding), table, seed=seed, split=split)

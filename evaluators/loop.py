@@ -13,6 +13,8 @@ from jax import lax
 from jax.flatten_util import ravel_pytree
 
 from evolion.primitives.layout import Layout
+from evolion.proxies.curvature import Curvature
+from evolion.proxies.hessian import check_curvature, diagonal, refreshed, step_key
 from evolion.proxies.registry import get_task
 from evolion.proxies.task import Split, Task
 
@@ -29,6 +31,7 @@ class StepInputs(NamedTuple):
         scalars: The row of the scalar table for this step, shape (scalars,).
         seed: The seed of the run, shape ().
         step: The number of this step from 0, shape ().
+        hess: An estimate of the Hessian diagonal, of the shape of the weights, in a loop that makes it.
 
     """
 
@@ -38,6 +41,7 @@ class StepInputs(NamedTuple):
     scalars: jax.Array
     seed: jax.Array
     step: jax.Array
+    hess: jax.Array | None = None
 
     def noise(self) -> jax.Array:
         """Draw standard normal noise of the shape of the weights, the same for the same seed and step.
@@ -122,12 +126,18 @@ class TrainingLoop(Protocol):
         ...
 
 
-def training_loop(flat: FlatTask, rule: UpdateRule) -> TrainingLoop:
+def training_loop(flat: FlatTask, rule: UpdateRule, curvature: Curvature | None = None) -> TrainingLoop:
     """Return the compiled loop of a task and an update rule, whose `arguments` it takes.
 
     It is traced once per shape of the arguments, so once per horizon, whatever the program. It stops at the first loss
-    that is not finite.
+    that is not finite. With `curvature` the rule is given that estimate of the Hessian diagonal.
+
+    Raises:
+        ValueError: If the task cannot give the estimate.
+
     """
+    if curvature is not None:
+        check_curvature(flat.task, curvature)
 
     def loss(weights: jax.Array, batch: Any) -> jax.Array:
         return flat.task.loss(flat.unravel(weights), batch)
@@ -144,22 +154,32 @@ def training_loop(flat: FlatTask, rule: UpdateRule) -> TrainingLoop:
         horizon = order.shape[0]
 
         def unfinished(carry: tuple[Any, ...]) -> jax.Array:
-            step, _, _, _, finite = carry
+            step, _, _, _, _, finite = carry
             return jnp.logical_and(step < horizon, finite)
 
         def advance(carry: tuple[Any, ...]) -> tuple[Any, ...]:
-            step, weights, state, losses, _ = carry
+            step, weights, state, hess, losses, _ = carry
             indices = lax.dynamic_index_in_dim(order, step, keepdims=False)
             batch = jax.tree.map(lambda leaf: jnp.take(leaf, indices, axis=0, mode="clip"), data)
             value, gradient = jax.value_and_grad(loss)(weights, batch)
+            if curvature is not None:
+                hess = refreshed(
+                    lambda: diagonal(flat.task, curvature, flat.unravel, weights, batch, step_key(seed, step)),
+                    hess,
+                    step,
+                    curvature.period,
+                )
             scalars = lax.dynamic_index_in_dim(table, step, keepdims=False)
-            update, state = rule.update(arguments, state, StepInputs(weights, gradient, value, scalars, seed, step))
+            inputs = StepInputs(weights, gradient, value, scalars, seed, step, hess)
+            update, state = rule.update(arguments, state, inputs)
             losses = lax.dynamic_update_index_in_dim(losses, value, step, 0)
-            return step + 1, weights - update, state, losses, jnp.isfinite(value)
+            return step + 1, weights - update, state, hess, losses, jnp.isfinite(value)
 
         losses = jnp.full(horizon, jnp.nan, jnp.float32)
-        carry = (jnp.int32(0), weights, rule.init(arguments, weights), losses, jnp.bool_(True))
-        steps, weights, _, losses, finite = lax.while_loop(unfinished, advance, carry)
+        # Without an estimate there is nothing to carry: programs that do not read it train in the loop they had.
+        hess = None if curvature is None else jnp.zeros_like(weights)
+        carry = (jnp.int32(0), weights, rule.init(arguments, weights), hess, losses, jnp.bool_(True))
+        steps, weights, _, _, losses, finite = lax.while_loop(unfinished, advance, carry)
         return Outcome(losses, steps, loss(weights, evaluation), finite & jnp.isfinite(weights).all())
 
     compiled = jax.jit(run)

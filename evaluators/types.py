@@ -1,9 +1,10 @@
 """What evaluators take and give, as plain data, and the protocol they follow. Loads neither jax nor ray."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from evolion.primitives.program import Program
+from evolion.proxies.curvature import Curvature
 from evolion.proxies.score import Run, Score, Status
 
 __all__ = ["Evaluator", "EvaluatorUnavailable", "Job", "Run", "Score", "Status"]
@@ -13,7 +14,8 @@ __all__ = ["Evaluator", "EvaluatorUnavailable", "Job", "Run", "Score", "Status"]
 class Job:
     """One program to be scored: trained on `task` for `steps` steps, once for each seed and learning rate.
 
-    `number` is the caller's; `split` is where the final loss is taken.
+    `number` is the caller's; `split` is where the final loss is taken; `curvature` is the `hess` that is given to a
+    program which reads it.
     """
 
     number: int
@@ -23,6 +25,7 @@ class Job:
     seeds: tuple[int, ...]
     learning_rates: tuple[float, ...]
     split: str = "validation"
+    curvature: Curvature = field(default_factory=Curvature)
 
 
 class EvaluatorUnavailable(RuntimeError):

@@ -120,10 +120,14 @@ class ClassificationTask:
         """Shuffled epochs without replacement, by the rule of `data.batch_order`."""
         return batch_order(len(self.splits["train"]["targets"]), self.batch_size, steps, seed)
 
+    def logits(self, params: Params, batch: Batch) -> jax.Array:
+        """What the model says to the inputs of a batch, before the softmax."""
+        logits: Any = self.model.apply({"params": params}, batch["inputs"])
+        return jnp.asarray(logits)
+
     def loss(self, params: Params, batch: Batch) -> jax.Array:
         """Mean cross-entropy in nats."""
-        logits: Any = self.model.apply({"params": params}, batch["inputs"])
-        return cross_entropy(logits, batch["targets"])
+        return cross_entropy(self.logits(params, batch), batch["targets"])
 
 
 def cross_entropy(logits: jax.Array, targets: jax.Array) -> jax.Array:

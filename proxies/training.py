@@ -9,12 +9,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.flatten_util import ravel_pytree
 
+from evolion.proxies.curvature import Curvature
+from evolion.proxies.hessian import diagonal, refreshed, step_key
 from evolion.proxies.score import Score, score_of_run
 from evolion.proxies.task import Batch, Params, Split, Task
 
 # Losses of the steps done (NaN after them), their number, loss on the evaluation split, whether all ended finite.
 _Outcome = tuple[jax.Array, jax.Array, jax.Array, jax.Array]
+_CURVATURE = Curvature()
 
 
 def train(
@@ -24,23 +28,26 @@ def train(
     steps: int | None = None,
     seed: int = 0,
     split: Split = "validation",
+    curvature: Curvature = _CURVATURE,
 ) -> Score:
     """Trains `task` from scratch with `tx` and scores the final parameters on the whole of `split`.
 
     `tx` carries its own learning rate or schedule (`schedules.warmup_cosine`) and may use the extra arguments `value`,
-    `grad` and `value_fn`. `steps` defaults to the horizon of the task. Training stops at the first non-finite loss;
-    that, a non-finite parameter or an exploded final loss (`score.final_loss_diverged`) gives status "diverged", not an
+    `grad`, `value_fn` and `hess`, an estimate of the Hessian diagonal as `curvature` has it, which is made for those
+    alone that use it. `steps` defaults to the horizon of the task. Training stops at the first non-finite loss; that, a
+    non-finite parameter or an exploded final loss (`score.final_loss_diverged`) gives status "diverged", not an
     exception.
 
-    Raises ValueError for steps < 1, an unusable seed or a split that is not "validation" or "test".
+    Raises ValueError for steps < 1, an unusable seed, a split that is not "validation" or "test", or an estimate that
+    the task cannot give.
     """
     if split not in ("validation", "test"):
         raise ValueError(f"split is {split!r}: a run is scored on 'validation' or 'test'")
     started = time.perf_counter()
     horizon = task.steps if steps is None else steps
     order = task.order(seed, horizon)
-    loop = _compiled(task, tx)
-    losses, done, final, finite = loop(task.init(seed), task.data("train"), order, task.data(split))
+    loop = _compiled(task, tx, curvature)
+    losses, done, final, finite = loop(task.init(seed), task.data("train"), order, task.data(split), np.uint32(seed))
     return score_of_run(
         np.asarray(losses)[: int(done)].tolist(),
         horizon=horizon,
@@ -53,28 +60,56 @@ def train(
 
 # Repeated runs of one transform (seeds) share the compiled loop; the bound keeps a long search from hoarding them.
 @lru_cache(maxsize=16)
-def _compiled(task: Task, tx: optax.GradientTransformation) -> Callable[[Params, Batch, Any, Batch], _Outcome]:
-    def loop(params: Params, data: Batch, order: jax.Array, evaluation: Batch) -> _Outcome:
+def _compiled(
+    task: Task, tx: optax.GradientTransformation, curvature: Curvature
+) -> Callable[[Params, Batch, Any, Batch, Any], _Outcome]:
+    def loop(params: Params, data: Batch, order: jax.Array, evaluation: Batch, seed: jax.Array) -> _Outcome:
         horizon = order.shape[0]
+        first = jax.tree.map(lambda leaf: leaf[order[0]], data)
+        # Without a reader the estimate has no leaves: the loop is the one that it would be without curvature.
+        start = jax.tree.map(jnp.zeros_like, params) if _reads_hess(task, tx, params, first) else None
 
         def unfinished(carry: tuple[Any, ...]) -> jax.Array:
-            step, _, _, _, finite = carry
+            step, _, _, _, _, finite = carry
             return jnp.logical_and(step < horizon, finite)
 
         def advance(carry: tuple[Any, ...]) -> tuple[Any, ...]:
-            step, params, state, losses, _ = carry
+            step, params, state, hess, losses, _ = carry
             batch = jax.tree.map(lambda leaf: leaf[order[step]], data)
             value, grad = jax.value_and_grad(task.loss)(params, batch)
-            params, state = _update(task, tx, batch, value, grad, state, params)
-            return step + 1, params, state, losses.at[step].set(value), jnp.isfinite(value)
+            if hess is not None:
+
+                def estimate() -> Params:
+                    # Over the flat vector, as evaluators have it, so that both draw the same signs.
+                    flat, unravel = ravel_pytree(params)
+                    return unravel(diagonal(task, curvature, unravel, flat, batch, step_key(seed, step)))
+
+                hess = refreshed(estimate, hess, step, curvature.period)
+            params, state = _update(task, tx, batch, value, grad, state, params, hess)
+            return step + 1, params, state, hess, losses.at[step].set(value), jnp.isfinite(value)
 
         losses = jnp.full(horizon, jnp.nan, jnp.float32)
-        carry = (jnp.int32(0), params, _init(tx, params), losses, jnp.bool_(True))
-        done, params, _, losses, finite = jax.lax.while_loop(unfinished, advance, carry)
+        carry = (jnp.int32(0), params, _init(tx, params), start, losses, jnp.bool_(True))
+        done, params, _, _, losses, finite = jax.lax.while_loop(unfinished, advance, carry)
         finite = jax.tree.reduce(lambda so_far, leaf: so_far & jnp.isfinite(leaf).all(), params, finite)
         return losses, done, task.loss(params, evaluation), finite
 
     return jax.jit(loop)
+
+
+def _reads_hess(task: Task, tx: optax.GradientTransformation, params: Params, batch: Batch) -> bool:
+    """Return whether an estimate of the Hessian diagonal enters the update: it is traced once to see."""
+    if not isinstance(tx, optax.GradientTransformationExtraArgs):
+        return False
+
+    def update(params: Params, hess: Params) -> Any:
+        value, grad = jax.value_and_grad(task.loss)(params, batch)
+        return _update(task, tx, batch, value, grad, _init(tx, params), params, hess)
+
+    traced = jax.make_jaxpr(update)(params, params).jaxpr
+    given = {id(variable) for variable in traced.invars[len(jax.tree.leaves(params)) :]}
+    read = [variable for equation in traced.eqns for variable in equation.invars] + traced.outvars
+    return any(id(variable) in given for variable in read)
 
 
 def _init(tx: optax.GradientTransformation, params: Params) -> Any:
@@ -90,13 +125,14 @@ def _update(
     grad: Params,
     state: Any,
     params: Params,
+    hess: Params | None,
 ) -> tuple[Params, Any]:
     # Transforms are other people's code: even optax.adam (`decay ** count`) does not trace under strict promotion.
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
         if isinstance(tx, optax.GradientTransformationExtraArgs):
-            updates, state = tx.update(
-                grad, state, params, value=value, grad=grad, value_fn=lambda weights: task.loss(weights, batch)
-            )
+            extra = {"value": value, "grad": grad, "value_fn": lambda weights: task.loss(weights, batch)}
+            extra |= {} if hess is None else {"hess": hess}
+            updates, state = tx.update(grad, state, params, **extra)
         else:
             updates, state = tx.update(grad, state, params)
         return optax.apply_updates(params, updates), state

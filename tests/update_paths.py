@@ -32,43 +32,50 @@ def given() -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float3
     return weights, rng.normal(size=(STEPS, LAYOUT.entries)).astype(np.float32), np.float32([2.5, 1.5, 1.0])
 
 
-def path(rule: UpdateRule, arguments: Any, table: Any) -> jax.Array:
+def diagonals() -> NDArray[np.float32]:
+    """An estimate of the Hessian diagonal for each step, for programs that read one."""
+    _, gradients, _ = given()
+    return np.float32(0.3) + np.square(gradients[:, ::-1])
+
+
+def path(rule: UpdateRule, arguments: Any, table: Any, *, hess: bool) -> jax.Array:
     """The weights after each step with given gradients, shape (STEPS, parameters)."""
     weights, gradients, losses = given()
+    estimates = diagonals() if hess else None
 
     def step(carry: Any, inputs: Any) -> tuple[Any, jax.Array]:
         weights, state = carry
-        number, gradient, loss, scalars = inputs
+        number, gradient, loss, scalars, estimate = inputs
         update, state = rule.update(
-            arguments, state, StepInputs(weights, gradient, loss, scalars, jnp.int32(5), number)
+            arguments, state, StepInputs(weights, gradient, loss, scalars, jnp.int32(5), number, estimate)
         )
         weights = weights - update
         return (weights, state), weights
 
     start = jnp.asarray(weights)
-    inputs = (jnp.arange(STEPS), gradients, losses, table)
+    inputs = (jnp.arange(STEPS), gradients, losses, table, estimates)
     return lax.scan(step, (start, rule.init(arguments, start)), inputs)[1]
 
 
 @cache
-def _interpreter(vocabulary: str) -> Callable[[Any, Any], jax.Array]:
+def _interpreter(vocabulary: str, hess: bool) -> Callable[[Any, Any], jax.Array]:
     rule = interpreter._rule(LAYOUT, vocabulary)
-    return jax.jit(lambda arguments, table: path(rule, arguments, table))
+    return jax.jit(lambda arguments, table: path(rule, arguments, table, hess=hess))
 
 
 def interpreted(program: Program) -> NDArray[np.float32]:
     """The weights after each step of a program that can be interpreted, by the loop that a job would take."""
     encoding = encode(program)
-    numbers = map(np.int32, (encoding.length, encoding.update, encoding.initial_weights))
-    run = _interpreter(encoding.vocabulary)
-    return np.asarray(run(interpreter._Code(encoding.code, *numbers), scalar_table(encoding, RATES)))
+    run = _interpreter(encoding.vocabulary, encoding.hess >= 0)
+    return np.asarray(run(interpreter.code_of(encoding), scalar_table(encoding, RATES)))
 
 
 def compiled_paths(programs: list[Program]) -> list[NDArray[np.float32]]:
     """The same of the compiled path, all in one compilation."""
     table = np.stack([RATES, np.arange(1, STEPS + 1), np.full(STEPS, STEPS)], axis=1).astype(np.float32)
-    rules = [compiled._rule(program, LAYOUT) for program in programs]
-    return [np.asarray(weights) for weights in jax.jit(lambda: [path(rule, None, table) for rule in rules])()]
+    rules = [(compiled._rule(program, LAYOUT), "hess" in program.inputs) for program in programs]
+    paths = jax.jit(lambda: [path(rule, None, table, hess=hess) for rule, hess in rules])
+    return [np.asarray(weights) for weights in paths()]
 
 
 def reference(program: Program) -> NDArray[np.float64]:
@@ -80,6 +87,7 @@ def reference(program: Program) -> NDArray[np.float64]:
         "loss": list(losses),
         "horizon": [float(STEPS)] * STEPS,
         "noise": [LAYOUT.unflatten(vector) for vector in noise],
+        "hess": [LAYOUT.unflatten(vector) for vector in diagonals()],
     }
     tensors = trajectory(
         program,

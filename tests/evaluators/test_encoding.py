@@ -47,11 +47,10 @@ STEPS = 3
 
 def programs() -> Iterator[Program]:
     """Known programs, hand-made ones, random ones with slots of every kind, and what searches generate."""
-    yield from (program for program in known().values() if "hess" not in program.inputs)
+    yield from known().values()
     yield from map(parse, HAND_MADE.values())
     rng = random.Random(0)
-    fuzzed = (random_program(rng, ops=OPS_IN_REACH, prose=False) for _ in range(RANDOM))
-    yield from (program for program in fuzzed if "hess" not in program.inputs)
+    yield from (random_program(rng, ops=OPS_IN_REACH, prose=False) for _ in range(RANDOM))
     for number, name in enumerate(("adamw_seed", "adamw", "lion")):
         generator = np.random.default_rng(number)
         config = MutationConfig(inputs=("w", "g", "lr", "t", "noise", "loss", "w0")).for_seed(known()[name])
@@ -168,10 +167,11 @@ def updates_in_terms(program: Program, terms: Terms) -> tuple[list[int], list[in
     slots = {slot.name: terms.of("slot", slot.name) for slot in program.slots}
     fixed = {h.name: terms.constant(h.value) for h in program.hyperparameters} | {"w0": terms.of("w0")}
     for step in range(2):
-        entry = fixed | {name: terms.of(name, step) for name in ("w", "g", "lr", "t", "horizon", "loss", "noise")}
+        inputs = ("w", "g", "lr", "t", "horizon", "loss", "noise", "hess")
+        entry = fixed | {name: terms.of(name, step) for name in inputs}
         update, slots = terms_of_program(program, terms, entry | slots)
         expected.append(update)
-        rows |= {0: entry["w"], 1: entry["g"]}
+        rows |= {0: entry["w"], 1: entry["g"]} | ({encoding.hess: entry["hess"]} if encoding.hess >= 0 else {})
         columns = columns_of(encoding, entry, terms.constant, terms.apply)
         found.append(run_step(encoding, rows, columns, entry, terms.apply))
         rows = kept_rows(encoding, rows)
@@ -249,6 +249,7 @@ def inputs(seed: int) -> tuple[list[Any], list[list[Any]], list[float], dict[str
         "loss": [2.5, 1.5, 1.0],
         "horizon": [float(STEPS)] * STEPS,
         "noise": [tensors() for _ in range(STEPS)],
+        "hess": [tensors() for _ in range(STEPS)],
     }
     return tensors(), [tensors() for _ in range(STEPS)], [0.01, 0.1, 0.05], given
 
@@ -267,6 +268,7 @@ def weights_in_numbers(program: Program) -> list[NDArray[np.float64]]:
         columns = columns_of(encoding, entry, np.float64, lambda *call: numbers_apply(*call)[0])
         loaded = {"loss": np.full(LAYOUT.entries, given["loss"][step]), "noise": LAYOUT.flatten(given["noise"][step])}
         rows |= {0: w, 1: LAYOUT.flatten(gradients[step])}
+        rows |= {encoding.hess: LAYOUT.flatten(given["hess"][step])} if encoding.hess >= 0 else {}
         w = w - run_step(encoding, rows, columns, loaded, numbers_apply)
         rows = kept_rows(encoding, rows)
         path.append(w)
@@ -368,8 +370,8 @@ def test_capacity_is_used_to_the_last_and_then_refused(text: Callable[[int], str
         encode(parse(text(fits + 1)))
 
 
-def test_hess_is_refused_unless_it_is_dead() -> None:
-    """No task supplies a Hessian diagonal; a program that does not use what it takes is none the worse for it."""
-    with pytest.raises(ValueError, match="'hess'"):
-        encode(parse("def train(g, hess):\n    return g / hess\n"))
-    assert encode(parse("def train(g, hess):\n    x = g / hess\n    return g\n")).length == 0
+def test_hess_has_a_row_unless_it_is_dead() -> None:
+    """An estimate of the Hessian costs gradients: a program that does not use what it takes is given none."""
+    assert encode(parse("def train(g, hess):\n    return g / hess\n")).hess == 2
+    dead = encode(parse("def train(g, hess):\n    x = g / hess\n    return g\n"))
+    assert (dead.length, dead.hess) == (0, -1)

@@ -125,15 +125,7 @@ def test_divergence_stops_early_and_is_a_status(path: Path, text: str, steps: in
     assert all(map(math.isfinite, score.curve))
 
 
-@BOTH
-def test_an_input_that_no_task_supplies_is_invalid(path: Path) -> None:
-    """The user is told why; nothing is trained."""
-    score = path(job("def train(g, hess):\n    return g / hess\n"))
-    assert (score.status, score.steps, score.runs) == (Status.INVALID, 0, ())
-    assert "'hess'" in score.message
-
-
-def test_only_the_missing_input_makes_a_program_invalid(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_a_lack_of_room_is_a_reason_to_compile(monkeypatch: pytest.MonkeyPatch) -> None:
     """An error inside the evaluator is not the program's fault: it is raised, never turned into a status."""
 
     def broken(_: Program) -> None:
