@@ -197,6 +197,11 @@ def certify(program: Program, target: str, source: str, name: str) -> Certificat
         sensitivity = max(moved)
         allowed = max(matrices if class_of(live) == "matrix" else plain, AMPLIFIED * sensitivity)
         comparisons.append(Comparison(dtype, max(gaps), allowed if allowed <= MEANINGLESS else None, sensitivity))
+    if comparisons and all(one.tolerance is None for one in comparisons):
+        raise CertificateError(
+            "nothing can be verified: a rounding of weights, gradients and hyperparameters alone moves the updates by "
+            f"{min(one.sensitivity for one in comparisons):.0%} of the largest"
+        )
     done = Certificate(target, tuple(comparisons), versions, "noise" in live.inputs, empty_leaf)
     for one in comparisons:
         if not one.passed:
@@ -249,18 +254,21 @@ def _rounded(values: Array, dtype: str) -> Array:
 
 
 def _shaken(trial: _Trial, rounding: float) -> _Trial:
-    """Return a trial whose gradients and the like are off by as much as rounding makes them."""
+    """Return a trial whose gradients, hyperparameters and the like are off by as much as rounding makes them."""
     rng = np.random.default_rng(7)
     moved = {n: x * (1 + rounding * rng.choice([-1.0, 1.0], size=x.shape)) for n, x in trial.given.items()}
-    return replace(trial, given=moved)
+    constants = {h.name: h.value * (1 + rounding) for h in trial.program.hyperparameters if h.value != round(h.value)}
+    return replace(trial, given=moved, program=trial.program.with_hyperparameters(**constants))
 
 
 def _followed(trial: _Trial, weights: Array | None = None, rounding: float = 0.0) -> tuple[Array, Array]:
     """Return the weights before each step and the updates to add to them, as the interpreter makes them.
 
-    Weights that are given are followed, each off by the given rounding.
+    Weights that are given are followed, each off by the given rounding, and computed with in that precision.
     """
-    step, slots = stepper(trial.program, trial.layout), initial_slots(trial.program, trial.layout)
+    single = np.float32 if rounding > _EPSILON["float64"] else np.float64
+    step = stepper(trial.program, trial.layout, single)
+    slots = initial_slots(trial.program, trial.layout, single)
     w = trial.given["start"] if weights is None else weights[0]
     path, updates = [], []
     rng = np.random.default_rng(8)
@@ -269,7 +277,8 @@ def _followed(trial: _Trial, weights: Array | None = None, rounding: float = 0.0
         if t == 0:
             first = seen
         with np.errstate(all="ignore"):
-            update, slots = step(trial.values(t) | slots | {"w": seen, "w0": first})
+            given = trial.values(t) | {"w": seen, "w0": first}
+            update, slots = step({name: np.asarray(x, single)[()] for name, x in given.items()} | slots)
         path.append(seen)
         updates.append(-np.asarray(update))
         w = _rounded(np.where(np.isfinite(update), seen - update, seen), trial.dtype)
