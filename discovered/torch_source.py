@@ -139,7 +139,7 @@ def _documentation(program: Program, module: _Module, evidence: str) -> str:
 
 def _wrapped(text: str) -> str:
     lines = [
-        line if len(line) <= 110 else textwrap.fill(line, 110, break_long_words=False, break_on_hyphens=False)
+        line if len(line) <= 117 else textwrap.fill(line, 110, break_long_words=False, break_on_hyphens=False)
         for line in text.splitlines()
     ]
     return "\n".join(lines)
@@ -170,7 +170,9 @@ def _init(module: _Module) -> list[str]:
     one = f"    super().__init__(params, {{{', '.join(defaults)}}})"
     if len(one) <= _WIDTH:
         return [f'"""{module.name} as a PyTorch optimizer."""', "", *_block(line), one]
-    body = f"    defaults = {{\n{lines}\n    }}\n    super().__init__(params, defaults)"
+    single = f"    defaults = {{{', '.join(defaults)}}}"
+    single = single if len(single) <= _WIDTH else f"    defaults = {{\n{lines}\n    }}"
+    body = f"{single}\n    super().__init__(params, defaults)"
     return [f'"""{module.name} as a PyTorch optimizer."""', "", *_block(line), *_block(body)]
 
 
