@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import operator
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from evolion.config import RunConfig
     from evolion.driver import Result
     from evolion.evaluators.types import Evaluator, Job
+    from evolion.proxies.curvature import Curvature
     from evolion.proxies.score import Score
     from evolion.proxies.task import Task
     from evolion.view import Observer
@@ -169,8 +171,17 @@ def tasks() -> Mapping[str, Task]:
     return TASKS
 
 
-def train(task: str | Task, tx: optax.GradientTransformation, *, steps: int | None = None, seed: int = 0) -> Score:
+def train(
+    task: str | Task,
+    tx: optax.GradientTransformation,
+    *,
+    steps: int | None = None,
+    seed: int = 0,
+    curvature: Curvature | None = None,
+) -> Score:
     """Train a task, by name or object, with any Optax transform and score it on the validation split.
+
+    A transform that takes `hess` is given the estimate of the Hessian diagonal that `curvature` names.
 
     Raises:
         InputError: For an unknown task.
@@ -182,7 +193,9 @@ def train(task: str | Task, tx: optax.GradientTransformation, *, steps: int | No
     if isinstance(task, str):
         check_task(task)
         task = tasks()[task]
-    return train(task, tx, steps=steps, seed=seed)
+    if curvature is None:
+        return train(task, tx, steps=steps, seed=seed)
+    return train(task, tx, steps=steps, seed=seed, curvature=curvature)
 
 
 def evaluate(
@@ -193,6 +206,7 @@ def evaluate(
     seeds: Sequence[int] = (0,),
     learning_rates: Sequence[float] | None = None,
     evaluator: Evaluator | None = None,
+    curvature: Curvature | None = None,
 ) -> list[Score]:
     """Train a task with each program and return the scores in the order of the programs.
 
@@ -205,6 +219,8 @@ def evaluate(
         seeds: Training runs per learning rate, numbers below 2**31; a score is the mean over them.
         learning_rates: Peak rates of which the best counts; the task's grid without them.
         evaluator: What does the work and stays open; without it, this process.
+        curvature: The estimate of the Hessian diagonal that programs which read `hess` are given; without it
+            Hutchinson's, made every 10 steps.
 
     Raises:
         InputError: For an argument that cannot be used.
@@ -217,6 +233,8 @@ def evaluate(
         raise InputError(f"task must be the name of a task, got {task!r}")
     check_task(task)
     jobs = _jobs(list(programs), task, steps, seeds, learning_rates)
+    if curvature is not None:
+        jobs = [replace(job, curvature=curvature) for job in jobs]
     if evaluator is not None:
         return collected(jobs, evaluator)
     from evolion.evaluators.inline import InlineEvaluator
@@ -251,8 +269,13 @@ def _jobs(
     return [Job(number, program, task, steps, numbers, rates) for number, program in enumerate(loaded)]
 
 
-def collected(jobs: Sequence[Job], evaluator: Evaluator) -> list[Score]:
-    """Submit jobs of different numbers to an idle evaluator and return the scores in the order of the jobs."""
+def collected(
+    jobs: Sequence[Job], evaluator: Evaluator, report: Callable[[int, int], None] | None = None
+) -> list[Score]:
+    """Submit jobs of different numbers to an idle evaluator and return the scores in the order of the jobs.
+
+    `report` is told how many are done and how many there are.
+    """
     for job in jobs:
         evaluator.submit(job)
     scores: dict[int, Score] = {}
@@ -261,6 +284,8 @@ def collected(jobs: Sequence[Job], evaluator: Evaluator) -> list[Score]:
         if not finished:
             raise RuntimeError(f"the evaluator returned nothing with {len(jobs) - len(scores)} jobs to do")
         scores |= {job.number: score for job, score in finished}
+        if report is not None:
+            report(len(scores), len(jobs))
     return [scores[job.number] for job in jobs]
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-__all__ = ["Interval", "Row", "Table", "interval", "paired_difference", "render", "table_from_json", "verdict"]
+__all__ = ["Interval", "Row", "Table", "interval", "paired_difference", "render", "short", "table_from_json", "verdict"]
 
 CONFIDENCE = 0.95
 
@@ -138,7 +138,7 @@ def render(table: Table) -> str:
         header = ("program", "test loss", "training loss", "peak lr", "weight decay")
         cells = [header] + [
             (
-                _short(row.program),
+                short(row.program),
                 str(row.loss) if row.loss else f"diverged ({row.diverged} of {row.seeds})",
                 str(row.train_loss) if row.train_loss else "",
                 f"{row.learning_rate:.3g}" + ("*" if row.at_edge else ""),
@@ -148,14 +148,15 @@ def render(table: Table) -> str:
         ]
         widths = [max(len(line[column]) for line in cells) for column in range(len(header))]
         lines += ["  " + "  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in cells]
-        lines += [f"  {table.winner} against {_short(row.program)}, {said}" for row in rows for said in _said(row)]
+        lines += [f"  {table.winner} against {short(row.program)}, {said}" for row in rows for said in _said(row)]
         lines.append("")
     if any(row.at_edge for row in table.rows):
         lines.append("* the best trial lies at the edge of the tuning box: more tuning may improve this program")
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _short(name: str) -> str:
+def short(name: str) -> str:
+    """Cut a long name of a program for a table."""
     return name if len(name) <= NAME_WIDTH else f"{name[: NAME_WIDTH - 1]}…"
 
 

@@ -17,13 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import qmc
 
+from evolion.primitives.dataflow import remove_dead_code
 from evolion.primitives.layout import Layout
 from evolion.primitives.numpy_interpreter import initial_slots, stepper
 from evolion.primitives.program import Program
 from evolion.proxies.registry import get_task
 from evolion.proxies.schedules import multipliers
 
-__all__ = ["DECAY", "Trial", "Tuned", "best_trial", "decays_weights", "trials"]
+__all__ = ["DECAY", "Trial", "Tuned", "best_trial", "decays_weights", "finds_its_rate", "trials"]
 
 DECAY = "weight_decay"
 """The hyperparameter that is tuned beside the learning rate, where it decays the weights (see `decays_weights`)."""
@@ -40,6 +41,10 @@ SHRINKAGE = (0.03, 30.0)
 _DRY_STEPS = 10
 _DRY_RATE = 0.01
 _SMALL_RATE = 1e-5
+_DECAYS_TRIED = (0.1, 1.0, 10.0)
+
+_GROWTH_STEPS = 200
+_GROWTH = 1000.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +66,8 @@ class Tuned:
         trials: How many trials there were.
         diverged: How many of them did not end finite.
         at_edge: Whether the best trial lies within a tenth of the box from one of its faces.
+        edges: Which faces those are: "learning rate, low", "weight decay, high".
+        tuned: What was tuned: "learning rate", "weight decay".
 
     """
 
@@ -70,6 +77,8 @@ class Tuned:
     trials: int
     diverged: int
     at_edge: bool
+    edges: tuple[str, ...] = ()
+    tuned: tuple[str, ...] = ()
 
 
 @lru_cache(maxsize=16)
@@ -122,11 +131,17 @@ def decays_weights(program: Program, task: str) -> bool:
     """Return whether the program has a hyperparameter `weight_decay` that pulls the weights to zero and does no more.
 
     A mutation may have given the name another use, such as a constant that is added to the update. Values from the box
-    would only harm such a program: it keeps its own. A decay that shrinks the new weights instead of the old (a
-    proximal step, or a decay after the step) differs by the size of a step, which is small here, and counts.
+    would only harm such a program: it keeps its own, and so does one that adds the decay to the gradient before it is
+    rescaled entry by entry. A decay that shrinks the new weights instead of the old (a proximal step, or a decay after
+    the step) differs by the size of a step, which is small here, and counts; so does one under a trust ratio.
     """
     if not any(h.name == DECAY for h in program.hyperparameters):
         return False
+    return _pulls_alone(program, task) or _pulls_within_a_ratio(program, task)
+
+
+def _pulls_alone(program: Program, task: str) -> bool:
+    """Return whether the decay adds a multiple of the weights to the update, the same for all tensors."""
     none, some = (_dry_update(program.with_hyperparameters(weight_decay=x), task, 2, _SMALL_RATE) for x in (0.0, 1.0))
     weights = np.concatenate([np.ravel(leaf) for leaf in _dry_gradients(task)[0]])
     with np.errstate(all="ignore"):
@@ -136,6 +151,68 @@ def decays_weights(program: Program, task: str) -> bool:
     return strength > 0.0 and rest <= 0.05 * strength * float(np.abs(weights).max())
 
 
+def _pulls_within_a_ratio(program: Program, task: str) -> bool:
+    """Return whether each tensor's update with decay is a positive multiple of (update without it + share of weights).
+
+    So it is where the sum of direction and decay is scaled by a norm (LARS, LAMB, DoG). The multiple has to stay
+    positive for decays from far below to far above what the box holds: `interp(g, w, weight_decay)` turns against the
+    gradient at 1.
+    """
+    weights = _dry_gradients(task)[0]
+    bounds = np.cumsum([leaf.size for leaf in weights])[:-1]
+    updates = [_dry_update(program.with_hyperparameters(weight_decay=x), task, 1) for x in (0.0, *_DECAYS_TRIED)]
+    if not all(update.shape == (bounds[-1] + weights[-1].size,) and np.isfinite(update).all() for update in updates):
+        return False
+    none, *some = [np.split(update, bounds) for update in updates]
+    return all(
+        _is_scaled_sum(leaf, alone, np.ravel(weight))
+        for leaves in some
+        for leaf, alone, weight in zip(leaves, none, weights, strict=True)
+    )
+
+
+def _is_scaled_sum(update: NDArray[np.float64], alone: NDArray[np.float64], weights: NDArray[np.float64]) -> bool:
+    basis = np.stack([alone, weights], axis=1)
+    scale = np.abs(basis).max(axis=0)
+    scale[scale == 0.0] = 1.0
+    (kept, share), *_ = np.linalg.lstsq(basis / scale, update, rcond=None)
+    rest = np.abs(update - basis / scale @ np.array([kept, share])).max()
+    rounding = 1e-6 * np.abs(update).max()
+    decays = share * np.abs(weights).max() / scale[1] > rounding or not weights.any()
+    return bool(rest <= rounding and decays and (kept > 0.0 or not alone.any()))
+
+
+@lru_cache(maxsize=256)
+def finds_its_rate(program: Program) -> bool:
+    """Return whether the program looks for the scale of its steps itself, so that its learning rate is a factor near 1.
+
+    Such programs (D-adaptation, Prodigy, DoG, Mechanic) start with steps that are as good as none: the size of a first
+    update says nothing about the rate. Told by their path on a small quadratic with a rate of 1, where steps grow a
+    thousandfold and still end: others are as large at the start as they ever are, or diverge.
+    """
+    layout, rng = Layout(((6, 4), (4,), ())), np.random.default_rng(0)
+    weights = start = rng.normal(size=layout.entries)
+    target, curvature = start + rng.normal(size=layout.entries), np.linspace(0.05, 0.5, layout.entries)
+    step, slots = stepper(program, layout), initial_slots(program, layout)
+    values: dict[str, Any] = {h.name: np.float64(h.value) for h in program.hyperparameters}
+    values |= {"w0": start, "hess": curvature, "lr": 1.0, "loss": 1.0, "horizon": float(_GROWTH_STEPS)}
+    sizes = []
+    with np.errstate(all="ignore"):
+        for t in range(1, _GROWTH_STEPS + 1):
+            values |= {"w": weights, "g": curvature * (weights - target), "noise": start, "t": float(t)}
+            update, slots = step(values | slots)
+            weights = weights - update
+            sizes.append(float(np.sqrt(np.mean(np.square(np.broadcast_to(update, weights.shape))))))
+    # The second step: the first of a program that fills its slots before it moves is zero.
+    largest = max(sizes) if all(map(math.isfinite, sizes)) else math.inf
+    return sizes[1] > 0.0 and _GROWTH * sizes[1] < largest < 10.0
+
+
+def rate_centre(program: Program, task: str) -> float:
+    """Return the peak learning rate in the middle of the box of a program."""
+    return 1.0 if finds_its_rate(program) else RATE_CENTRE / update_size(program, task)
+
+
 def _points(count: int) -> NDArray[np.float64]:
     """Return the first points of one scrambled Sobol sequence in the unit square, the same for every program."""
     exponent = max(0, math.ceil(math.log2(count)))
@@ -143,14 +220,18 @@ def _points(count: int) -> NDArray[np.float64]:
 
 
 def trials(program: Program, task: str, steps: int, count: int) -> list[Trial]:
-    """Return the trials of a program: a learning rate each, and a weight decay where the program has one."""
-    centre = RATE_CENTRE / update_size(program, task)
+    """Return the trials of a program: a learning rate each, and a weight decay where the program has one.
+
+    Without a learning rate that it reads, its rate is 1 in all of them.
+    """
+    centre = rate_centre(program, task)
+    has_rate = "lr" in remove_dead_code(program).inputs
     total = float(multipliers(steps).sum())
     low, high = map(math.log10, SHRINKAGE)
     has_decay = decays_weights(program, task)
     points = []
     for x, y in _points(count):
-        rate = float(f"{centre * 10 ** (RATE_DECADES * (x - 0.5)):.3g}")
+        rate = float(f"{centre * 10 ** (RATE_DECADES * (x - 0.5)):.3g}") if has_rate else 1.0
         decay = float(f"{10 ** (low + (high - low) * y) / (rate * total):.3g}")
         points.append(Trial(program.with_hyperparameters(weight_decay=decay) if has_decay else program, rate))
     return points
@@ -159,14 +240,20 @@ def trials(program: Program, task: str, steps: int, count: int) -> list[Trial]:
 def best_trial(row: Sequence[Trial], values: Sequence[float]) -> Tuned:
     """Return the trial of the lowest value; the first one if all diverged."""
     best = min(range(len(row)), key=lambda index: values[index])
-    point = _points(len(row))[best]
-    decay_is_tuned = len({trial.program for trial in row}) > 1
-    faces = point if decay_is_tuned else point[:1]
+    coordinates = {
+        "learning rate": {trial.learning_rate for trial in row},
+        "weight decay": {trial.program for trial in row},
+    }
+    tuned = tuple(name for name, values_of in coordinates.items() if len(values_of) > 1)
+    places = dict(zip(coordinates, _points(len(row))[best].tolist(), strict=True))
+    edges = [f"{name}, {'low' if places[name] < 0.5 else 'high'}" for name in tuned if abs(places[name] - 0.5) > 0.4]
     return Tuned(
         program=row[best].program,
         learning_rate=row[best].learning_rate,
         value=values[best],
         trials=len(row),
         diverged=sum(math.isinf(value) for value in values),
-        at_edge=bool(((faces < 0.1) | (faces > 0.9)).any()),
+        at_edge=bool(edges),
+        edges=tuple(edges),
+        tuned=tuned,
     )

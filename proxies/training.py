@@ -130,7 +130,8 @@ def _update(
     # Transforms are other people's code: even optax.adam (`decay ** count`) does not trace under strict promotion.
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
         if isinstance(tx, optax.GradientTransformationExtraArgs):
-            extra = {"value": value, "grad": grad, "value_fn": lambda weights: task.loss(weights, batch)}
+            # A line search refuses what its function does not take, so the function takes what the others may read.
+            extra = {"value": value, "grad": grad, "value_fn": lambda weights, hess=None: task.loss(weights, batch)}
             extra |= {} if hess is None else {"hess": hess}
             updates, state = tx.update(grad, state, params, **extra)
         else:

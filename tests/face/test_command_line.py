@@ -175,7 +175,8 @@ def test_json_is_json(
 
 def test_tuned_evaluation_is_on_other_seeds(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """With --tune every program gets as many trials, and the reported runs are not those that selected."""
-    assert run(["evaluate", "adamw", "sgd", *TASK, "--steps", "3", "--tune", "2", "--seeds", "2", "--json"]) == 0
+    options = ["--steps", "3", "--tune", "2", "--seeds", "2", "--workers", "1", "--json"]
+    assert run(["evaluate", "adamw", "sgd", *TASK, *options]) == 0
     rows = json.loads(capsys.readouterr().out)
     assert [row["trials"] for row in rows] == [2, 2]
     assert [[one["seed"] for one in row["runs"]] for row in rows] == [[1, 2], [1, 2]]

@@ -207,4 +207,4 @@ def test_programs_of_curvature_can_be_baselines(tmp_path: Path) -> None:
     path = tmp_path / "newton.txt"
     path.write_text("def train(g, hess, lr):\n    return lr * g / hess\n")
     baselines = RunConfig(retest=RetestConfig(baselines=(str(path), "sophia_h"))).pinned().retest.baselines
-    assert baselines == (path.read_text(), "sophia_h")
+    assert baselines == (str(evolion.parse(path.read_text())), "sophia_h")

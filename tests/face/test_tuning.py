@@ -12,12 +12,13 @@ from evolion.primitives.program import Program
 from evolion.proxies.schedules import multipliers
 from evolion.proxies.score import Score, Status
 from evolion.tuning import (
-    RATE_CENTRE,
     RATE_DECADES,
     SHRINKAGE,
     Trial,
     best_trial,
     decays_weights,
+    finds_its_rate,
+    rate_centre,
     trials,
     update_size,
 )
@@ -32,11 +33,11 @@ def decay_of(program: Program) -> float | None:
 def unit_points(program: Program, count: int = COUNT) -> list[tuple[float, float | None]]:
     """Where the trials of a program lie in its box, from 0 to 1 in both coordinates."""
     low, high = map(math.log10, SHRINKAGE)
-    total, size = float(multipliers(STEPS).sum()), update_size(program, TASK)
+    total, centre = float(multipliers(STEPS).sum()), rate_centre(program, TASK)
     points = []
     for trial in trials(program, TASK, STEPS, count):
         decay = decay_of(trial.program)
-        x = math.log10(trial.learning_rate * size / RATE_CENTRE) / RATE_DECADES + 0.5
+        x = math.log10(trial.learning_rate / centre) / RATE_DECADES + 0.5
         shrinkage = None if not decay else math.log10(trial.learning_rate * decay * total)
         points.append((x, None if shrinkage is None else (shrinkage - low) / (high - low)))
     return points
@@ -143,6 +144,58 @@ def test_decay_is_tuned_only_where_it_decays(update: str, decays: bool) -> None:
     assert (len({trial.program for trial in trials(program, TASK, STEPS, 4)}) > 1) is decays
 
 
+TREATMENT = {"dadapt_adam": False, "swats": False, "lamb": True, "lars": True, "dog": True, "ldog": True}
+
+
+@pytest.mark.parametrize(("name", "decays"), TREATMENT.items())
+def test_decay_under_a_ratio_is_tuned(name: str, decays: bool) -> None:
+    """A ratio of norms scales direction and decay alike: it shrinks weights. Added to a gradient it does not."""
+    assert decays_weights(known()[name], TASK) is decays
+
+
+def test_all_other_known_decays_are_tuned() -> None:
+    """A known program that keeps its default decay while others are tuned would be compared unfairly: they are few."""
+    own = [n for n, p in known().items() if decay_of(p) is not None and not decays_weights(p, TASK)]
+    assert own == ["dadapt_adam", "swats"]
+
+
+@pytest.mark.parametrize(
+    ("update", "decays"),
+    [
+        ("lr * (g + weight_decay * w) * norm(w) / norm(g + weight_decay * w)", True),
+        ("lr * (g + weight_decay * w) / (global_norm(g) + weight_decay)", True),
+        ("lr * (g - weight_decay * w) * norm(w) / norm(g - weight_decay * w)", False),
+        ("lr * (1 - weight_decay) * g + lr * weight_decay * w", False),
+        ("lr * (g + weight_decay) * norm(w)", False),
+        ("lr * g * norm(w) / (1 + weight_decay)", False),
+        ("lr * sign(g + weight_decay * w) * norm(w)", False),
+        ("lr * g / weight_decay + w * weight_decay", False),
+    ],
+)
+def test_only_a_sum_of_direction_and_decay_counts_under_a_ratio(update: str, decays: bool) -> None:
+    """The update with decay is a positive multiple of the update without it and a share of the weights, or it is not
+    a decay."""
+    program = parse(f"def train(w, g, lr, *, weight_decay=0.1):\n    return {update}\n")
+    assert decays_weights(program, TASK) is decays
+
+
+def test_programs_that_find_their_rate_are_told_from_others() -> None:
+    """Their first steps are as good as none: a box by their size would lie at rates of a thousand."""
+    found = {name for name, program in known().items() if finds_its_rate(program)}
+    assert found == {"dadapt_adam", "dadapt_sgd", "dog", "ldog", "mechanic_sgd", "prodigy"}
+    assert {rate_centre(known()[name], TASK) for name in found} == {1.0}
+    assert not any(finds_its_rate(scaled(factor)) for factor in (1e-6, 1.0, 1e3))
+
+
+def test_without_a_learning_rate_there_is_none_to_tune() -> None:
+    """A rate that a program does not read is no coordinate, and its trials do not pretend one."""
+    decaying = parse("def train(w, g, *, weight_decay=0.1):\n    return 0.01 * (sign(g) + weight_decay * w)\n")
+    assert {trial.learning_rate for trial in trials(decaying, TASK, STEPS, 4)} == {1.0}
+    assert best_trial(trials(decaying, TASK, STEPS, 4), [1.0, 2.0, 3.0, 4.0]).tuned == ("weight decay",)
+    assert best_trial(row(), [1.0] * 8).tuned == ("learning rate", "weight decay")
+    assert best_trial(row(8, "adam"), [1.0] * 8).tuned == ("learning rate",)
+
+
 def row(count: int = 8, program: str = "adamw") -> list[Trial]:
     return trials(known()[program], TASK, STEPS, count)
 
@@ -170,7 +223,11 @@ def test_edge_is_a_tenth_from_a_face(program: str) -> None:
         values = [1.0] * COUNT
         values[index] = 0.0
         near = [abs(c - 0.5) > 0.4 for c in ((x, y) if program == "adamw" else (x,))]
-        assert best_trial(row(COUNT, program), values).at_edge == any(near)
+        tuned = best_trial(row(COUNT, program), values)
+        assert tuned.at_edge == any(near)
+        assert [edge.split(", ")[1] for edge in tuned.edges] == [
+            "low" if c < 0.5 else "high" for c, close in zip((x, y), near, strict=False) if close
+        ]
 
 
 def test_metric_of_a_score() -> None:
