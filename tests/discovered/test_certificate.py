@@ -141,6 +141,7 @@ def test_random_numbers_are_given(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "Random numbers were replaced" in "\n".join(done.lines())
 
 
+@pytest.mark.torch
 @pytest.mark.parametrize("name", ["adamw", "muon", "sophia_g", "gradient_noise", "prodigy"])
 def test_a_torch_module_is_certified(name: str) -> None:
     """What changes weights in place is compared up to the rounding of the weights."""

@@ -27,6 +27,7 @@ from evolion.primitives.parser import parse
 from evolion.primitives.program import Program
 
 torch = pytest.importorskip("torch")
+pytestmark = pytest.mark.torch
 
 RANKS = ((), (3,), (2, 3), (3, 1, 2), (2, 1, 2, 3))
 RNG = np.random.default_rng(3)
