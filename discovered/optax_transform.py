@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from evolion.primitives.jax_execution import Stepper, compute_dtype, initial_slots, stepper
+from evolion.primitives.jax_execution import Stepper, compute_dtype, shape_of, stepper
 from evolion.primitives.kinds import Kind
 from evolion.primitives.program import RESERVED, Program
 
@@ -35,6 +35,10 @@ def to_optax(
     where the program reads the initial weights. Slots are of float32 (float64 where a parameter is) and so is all
     arithmetic; updates have the dtype of the parameters, or of the gradients where no parameters are given. A leaf of
     the gradients that is None gets no update.
+
+    Every slot that is not one number for the whole tree is a tree like the parameters, so `optax.tree.map_params` maps
+    its leaves, as it does those of Optax's own factored states; in a leaf, row, column, left or right slot they have
+    other shapes than their parameters. Tensor slots of an eager `init` lie on the devices as their parameters do.
 
     To change numbers between steps use `optax.inject_hyperparams` on a function that takes them, as in
     `optax.inject_hyperparams(lambda learning_rate, b1: to_optax(lion, learning_rate, b1=b1))(1e-3, 0.9)`.
@@ -111,8 +115,16 @@ class _Run:
         structure: Any
         leaves, structure = jax.tree.flatten(params)
         dtype = compute_dtype(leaves)
-        slots = initial_slots(self.program, [jnp.shape(leaf) for leaf in leaves], dtype)
-        fields = [structure.unflatten(value) if isinstance(value, list) else value for value in slots.values()]
+        shapes = [jnp.shape(leaf) for leaf in leaves]
+        fields = []
+        for slot in self.program.slots:
+            if slot.kind is Kind.SCALAR:
+                fields.append(jnp.zeros((), dtype))
+            elif slot.kind is Kind.TENSOR:
+                # Like the parameters also in how they lie on several devices.
+                fields.append(structure.unflatten([jnp.zeros_like(leaf, dtype) for leaf in leaves]))
+            else:
+                fields.append(structure.unflatten([jnp.zeros(shape_of(slot.kind, shape), dtype) for shape in shapes]))
         if "w0" in self.program.inputs:
             # A copy: a training loop that donates both parameters and state may not pass one buffer twice.
             fields.append(jax.tree.map(lambda leaf: jnp.array(leaf, dtype), params))

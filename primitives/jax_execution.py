@@ -179,7 +179,12 @@ def shape_of(kind: Kind, shape: Shape) -> Shape:
 
 def initial_slots(program: Program, shapes: Sequence[Shape], dtype: Any) -> dict[str, Value]:
     """Return the zeros that the slots start from, each of its kind."""
-    return {slot.name: widen(0.0, Kind.SCALAR, slot.kind, shapes, dtype) for slot in program.slots}
+    return {
+        slot.name: jnp.zeros((), dtype)
+        if slot.kind is Kind.SCALAR
+        else [jnp.zeros(shape_of(slot.kind, shape), dtype) for shape in shapes]
+        for slot in program.slots
+    }
 
 
 def widen(value: Value, kind: Kind, to: Kind, shapes: Sequence[Shape], dtype: Any) -> Value:
