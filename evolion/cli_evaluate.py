@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import closing
 
 import click
 
@@ -65,7 +66,7 @@ def evaluate(
     plan = Plan(specs, programs, tuple(dict.fromkeys(names)), seeds, steps, count, curvature)
     inline = workers == 1 or (workers is None and count is None)
     with (
-        make_evaluator(workers, inline=inline) as evaluator,
+        closing(make_evaluator(workers, inline=inline)) as evaluator,
         view_on(sys.stderr, quiet=as_json, lines=progress) as observer,
     ):
         entries = compare(plan, evaluator, observer)

@@ -240,7 +240,7 @@ def trials(program: Program, task: str, steps: int, count: int) -> list[Trial]:
 def best_trial(row: Sequence[Trial], values: Sequence[float]) -> Tuned:
     """Return the trial of the lowest value; the first one if all diverged."""
     best = min(range(len(row)), key=lambda index: values[index])
-    coordinates = {
+    coordinates: dict[str, set[Any]] = {
         "learning rate": {trial.learning_rate for trial in row},
         "weight decay": {trial.program for trial in row},
     }

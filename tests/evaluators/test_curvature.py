@@ -53,7 +53,7 @@ def test_estimator_and_period_enter_the_training() -> None:
     settings = [Curvature(), Curvature(period=1), Curvature(Estimator.GAUSS_NEWTON_BARTLETT)]
     assert len({evaluate_compiled(job(NEWTON, curvature=setting)).loss for setting in settings}) == 3
     plain = parse("def train(g, hess, lr):\n    unused = g * hess\n    return lr * g\n")
-    assert len({evaluate_job(job(plain, curvature=setting)).loss for setting in settings}) == 1
+    assert len({evaluate_compiled(job(plain, curvature=setting)).loss for setting in settings}) == 1
 
 
 @pytest.mark.parametrize("name", READERS)

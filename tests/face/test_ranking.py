@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any
 
 import pytest
 from stub_evaluator import StubEvaluator
@@ -31,12 +31,6 @@ class Evaluator(StubEvaluator):
 
     def collect(self, timeout: float | None = None) -> list[tuple[Job, Score]]:
         return [(job, self._score(job)) for job, _ in super().collect(timeout)]
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def on_progress(self, progress: Progress) -> None:
         self.progress.append(progress)
