@@ -58,7 +58,7 @@ def to_optax(
 
     """
     constants, seed = _constants(program, learning_rate, hyperparameters)
-    run = _Run(program, stepper(program), learning_rate, constants, seed)
+    run = _Run(program, stepper(program, negated=True), learning_rate, constants, seed)
     extra = tuple(EXTRA_ARGUMENTS[name] for name in program.inputs if name in EXTRA_ARGUMENTS)
     if not extra:
         return optax.GradientTransformation(run.init, run.update)
@@ -163,7 +163,7 @@ class _Run:
             noise: Any = optax.tree.random_like(key, [jnp.asarray(x, dtype) for x in like])
             inputs["noise"] = noise
         change, slots = self.step(inputs | slots, [jnp.shape(leaf) for leaf in like], dtype)
-        added = [jnp.asarray(-c, jnp.result_type(leaf)) for c, leaf in zip(change, like, strict=True)]
+        added = [jnp.asarray(c, jnp.result_type(leaf)) for c, leaf in zip(change, like, strict=True)]
         following = [put(v, stored[k]) if isinstance(v, list) else v for k, v in slots.items()]
         return put(added, updates), type(state)(count, *following, *state[1 + len(following) :])
 

@@ -6,13 +6,14 @@ of the update, and where the slots live between two steps, is the caller's.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
-from evolion.primitives.dataflow import Reference, data_flow
+from evolion.primitives.dataflow import DataFlow, Reference, data_flow
 from evolion.primitives.kinds import SIDES, Kind
 from evolion.primitives.layout import matrix_sides
 from evolion.primitives.op import Elementwise, Matrixwise, Meaning, Reduction
@@ -48,8 +49,8 @@ def compute_dtype(leaves: Iterable[Any]) -> Any:
     return jnp.float64 if jnp.dtype("float64") in dtypes else jnp.float32
 
 
-def stepper(program: Program) -> Stepper:
-    """Return a function that runs one step of the program.
+def stepper(program: Program, *, negated: bool = False) -> Stepper:
+    """Return a function that runs one step of the program; `negated`, it gives minus the update, bit for bit.
 
     It takes the value of every parameter and hyperparameter by name, the shapes of the parameter tensors and the dtype
     to compute in, and gives back the update and the next slots, as tensors and as the slots' kinds. Arrays must come
@@ -66,6 +67,8 @@ def stepper(program: Program) -> Stepper:
             return kinds[reference]
         return entry[reference] if isinstance(reference, str) else Kind.SCALAR
 
+    factor = _scalar_factor(program, flow, kind_of) if negated else None
+
     def step(inputs: Mapping[str, Value], shapes: Sequence[Shape], dtype: Any) -> tuple[Value, dict[str, Value]]:
         values: dict[Reference, Value] = {name: _in_range(value, dtype) for name, value in inputs.items()}
 
@@ -74,6 +77,8 @@ def stepper(program: Program) -> Stepper:
 
         for index, (meaning, references) in enumerate(zip(meanings, flow.arguments, strict=True)):
             args = [value(reference) for reference in references]
+            if factor is not None and index == flow.update:
+                args[factor] = -args[factor]
             given = tuple(map(kind_of, references))
             values[index] = _in_range(_apply(meaning, kinds[index], args, given, shapes, dtype), dtype)
 
@@ -81,9 +86,23 @@ def stepper(program: Program) -> Stepper:
             return widen(value(reference), kind_of(reference), kind, shapes, dtype)
 
         next_slots = {name: widened(flow.next_slots[name], kind) for name, kind in slots.items()}
-        return widened(flow.update, Kind.TENSOR), next_slots
+        update = widened(flow.update, Kind.TENSOR)
+        return [-entry for entry in update] if negated and factor is None else update, next_slots
 
     return step
+
+
+def _scalar_factor(program: Program, flow: DataFlow, kind_of: Callable[[Reference], Kind]) -> int | None:
+    """Return which argument of the update's own statement changes its sign alone, at the cost of one number.
+
+    That is a scalar factor, as the learning rate mostly is, or a scalar that is divided. None if there is none, or if
+    something else reads the statement.
+    """
+    update = flow.update
+    if not isinstance(update, int) or update in (*flow.next_slots.values(), *itertools.chain(*flow.arguments)):
+        return None
+    positions = {"*": (0, 1), "/": (0,)}.get(OPS[program.statements[update].op].symbol, ())
+    return next((i for i in positions if kind_of(flow.arguments[update][i]) is Kind.SCALAR), None)
 
 
 def _in_range(value: Value, dtype: Any) -> Value:

@@ -10,6 +10,7 @@ import pytest
 
 from evolion.discovered.library import known
 from evolion.discovered.optax_transform import state_fields, to_optax
+from evolion.primitives.jax_execution import stepper
 from evolion.primitives.parser import parse
 from evolion.primitives.program import Program
 
@@ -157,6 +158,38 @@ def test_double_parameters_have_double_slots() -> None:
         updates, state = tx.update(params, tx.init(params))
         assert updates["a"].dtype == state.m["a"].dtype == state.m["b"].dtype == jnp.float64
         assert updates["b"].dtype == jnp.float32
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "def train(g, lr):\n    return lr * g",
+        "def train(g, lr):\n    return g * lr",
+        "def train(g, *, c=0.3):\n    return c / g",
+        "@protected\ndef train(g, lr):\n    return lr / g",
+        "def train(g, lr):\n    return g / lr",
+        "def train(g, lr):\n    return lr * lr",
+        "def train(w, g):\n    return w * g",
+        "def train(g):\n    return g",
+        "def train(g):\n    return 0.5",
+        "def train(g, m, lr):\n    m = lr * g\n    return m, m",
+        "def train(g, m, lr):\n    u = lr * g\n    m = u - 1\n    return u, m",
+    ],
+)
+def test_what_is_added_is_minus_the_update(text: str) -> None:
+    """To the last bit, zeros and infinities included, however the sign is changed; slots keep theirs."""
+    given, numbers = program(text), jnp.array([1.7, -0.3, 0.0, -0.0, jnp.inf, 1e-8])
+    rates = {"lr": 0.1} if "lr" in given.inputs else {}
+    tx = to_optax(given, *rates.values())
+    updates, state = tx.update(numbers, tx.init(numbers), numbers)
+    inputs = {"g": [numbers], "w": [numbers], "m": [jnp.zeros(6)], "c": 0.3} | {
+        k: jnp.float32(v) for k, v in rates.items()
+    }
+    (expected,), slots = stepper(given)(inputs, [(6,)], jnp.float32)
+    assert np.array_equal(np.asarray(updates), -np.asarray(expected), equal_nan=True)
+    assert np.array_equal(np.signbit(updates), ~np.signbit(expected))
+    for name, (value,) in slots.items():
+        assert np.array_equal(getattr(state, name), value, equal_nan=True)
 
 
 def test_a_schedule_starts_at_zero_and_t_at_one() -> None:
