@@ -253,14 +253,9 @@ def _allocate(
     # step reads a row that another one writes.
     copies = [(rows[slot], argument(reference)) for slot, reference in next_slots.items()]
     code += [(number_of("identity", False), target, source) for target, source in copies if target != source]
-    if len(code) > INSTRUCTIONS:
-        raise CapacityError(f"the program needs more than {INSTRUCTIONS} instructions")
     last = max((number for number, *_ in code), default=0)
-    table = np.zeros((INSTRUCTIONS, CODE_WIDTH), np.int32)
-    for position, row in enumerate(code):
-        table[position, : len(row)] = row
     return Encoding(
-        code=table,
+        code=_as_array(code),
         length=len(code),
         update=argument(update),
         initial_weights=rows.get("w0", -1),
@@ -269,6 +264,15 @@ def _allocate(
         program=program,
         columns=tuple(columns.references),
     )
+
+
+def _as_array(code: list[tuple[int, ...]]) -> NDArray[np.int32]:
+    if len(code) > INSTRUCTIONS:
+        raise CapacityError(f"the program needs more than {INSTRUCTIONS} instructions")
+    table = np.zeros((INSTRUCTIONS, CODE_WIDTH), np.int32)
+    for position, row in enumerate(code):
+        table[position, : len(row)] = row
+    return table
 
 
 def _last_uses(nodes: dict[int, _Node], at_end: tuple[Reference, ...], end: int) -> dict[Reference, int]:

@@ -139,6 +139,19 @@ def training_loop(flat: FlatTask, rule: UpdateRule, curvature: Curvature | None 
     if curvature is not None:
         check_curvature(flat.task, curvature)
 
+    compiled = jax.jit(_run(flat, rule, curvature))
+
+    def train(arguments: Any, table: np.ndarray[Any, np.dtype[np.float32]], *, seed: int, split: Split) -> Outcome:
+        weights, order = flat.weights(seed), flat.order(seed, len(table))
+        outcome: Outcome = compiled(
+            arguments, weights, flat.batches("train"), order, flat.batches(split), table, np.int32(seed)
+        )
+        return outcome
+
+    return train
+
+
+def _run(flat: FlatTask, rule: UpdateRule, curvature: Curvature | None) -> Callable[..., Outcome]:
     def loss(weights: jax.Array, batch: Any) -> jax.Array:
         return flat.task.loss(flat.unravel(weights), batch)
 
@@ -182,13 +195,4 @@ def training_loop(flat: FlatTask, rule: UpdateRule, curvature: Curvature | None 
         steps, weights, _, _, losses, finite = lax.while_loop(unfinished, advance, carry)
         return Outcome(losses, steps, loss(weights, evaluation), finite & jnp.isfinite(weights).all())
 
-    compiled = jax.jit(run)
-
-    def train(arguments: Any, table: np.ndarray[Any, np.dtype[np.float32]], *, seed: int, split: Split) -> Outcome:
-        weights, order = flat.weights(seed), flat.order(seed, len(table))
-        outcome: Outcome = compiled(
-            arguments, weights, flat.batches("train"), order, flat.batches(split), table, np.int32(seed)
-        )
-        return outcome
-
-    return train
+    return run
