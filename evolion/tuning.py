@@ -245,7 +245,7 @@ def best_trial(row: Sequence[Trial], values: Sequence[float]) -> Tuned:
         "weight decay": {trial.program for trial in row},
     }
     tuned = tuple(name for name, values_of in coordinates.items() if len(values_of) > 1)
-    places = dict(zip(coordinates, _points(len(row))[best].tolist(), strict=True))
+    places: dict[str, float] = dict(zip(coordinates, map(float, _points(len(row))[best]), strict=True))
     edges = [f"{name}, {'low' if places[name] < 0.5 else 'high'}" for name in tuned if abs(places[name] - 0.5) > 0.4]
     return Tuned(
         program=row[best].program,

@@ -327,7 +327,7 @@ def _refused_kinds(op: Op, args: tuple[Argument, ...], kinds: list[Kind]) -> str
 def unknown_op(name: str) -> str:
     """Say that there is no op of this name, and which one may have been meant."""
     close = difflib.get_close_matches(name, OPS, n=1)
-    hint = f"did you mean {close[0]!r}?" if close else f"the functions are {', '.join(OPS)}"
+    hint = f"did you mean {close[0]!r}?" if close else "`evolion ops` lists the functions"
     return f"unknown function {name!r}; {hint}"
 
 

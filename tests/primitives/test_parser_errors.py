@@ -25,7 +25,7 @@ FINITE = "a constant must be a finite number"
 BAD: dict[str, tuple[str, int, int, str]] = {
     # The list that every front end must answer with one clear line.
     "unknown op": (inside("x = sqr(g)"), 2, 9, "unknown function 'sqr'; did you mean 'sqrt'?"),
-    "far op": (inside("x = relu6(g)"), 2, 9, "the functions are identity, get_pi"),
+    "far op": (inside("x = relu6(g)"), 2, 9, "`evolion ops` lists the functions"),
     "unbound name": (inside("x = g + v"), 2, 9, "name 'v' is not bound here"),
     "missing input": (inside("x = g * horizon"), 2, 9, "it is a reserved input: add it to the parameters"),
     "wrong arity": (inside("x = sqrt(g, w)"), 2, 9, "'sqrt' takes 1 argument, got 2"),
