@@ -11,8 +11,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import torch  # type: ignore[import-not-found, unused-ignore]
-from torch import Tensor  # type: ignore[import-not-found, unused-ignore]
+import torch
+from torch import Tensor
 
 
 def as_matrix(x: Tensor) -> Tensor:
