@@ -312,7 +312,7 @@ def _run_optax(source: str, name: str, trials: list[_Trial], references: list[tu
 def _run_torch(source: str, name: str, trials: list[_Trial], references: list[tuple[Array, Array]]) -> Result:
     """Run a PyTorch module, which changes the weights in place; what rounding of the weights explains is no gap."""
     if find_spec("torch") is None:
-        raise CertificateError("an export to torch is verified with PyTorch, which is not installed: the extra torch")
+        raise ImportError("an export to torch is verified with PyTorch, which is missing: pip install 'evolion[torch]'")
     found, versions = _in_process("torch_runner.py", source, name, _request(trials, references), len(trials))
     results = []
     for trial, after, (before, updates) in zip(trials, found, references, strict=True):

@@ -207,9 +207,12 @@ def _init(layout: _Layout) -> list[str]:
 
 def _update(layout: _Layout) -> list[str]:
     program, inputs = layout.program, layout.program.inputs
-    keywords = f", *, {', '.join(layout.extra)}, **extra_args" if layout.extra else ""
+    keywords = "".join([", *", *[f", {name}=None" for name in layout.extra], ", **extra_args"]) if layout.extra else ""
     lines = [f"def update(updates, state, params=None{keywords}):"]
     body = ["del extra_args"] if layout.extra else []
+    for name in layout.extra:
+        body += [f"if {name} is None:", f'    raise ValueError("{layout.name} needs {name}: '
+                 f'call update(grads, state, params, {name}=...)")']  # fmt: skip
     if "w" in inputs:
         body += ["if params is None:", f'    raise ValueError("{layout.name} reads the parameters: '
                  'call update(grads, state, params)")']  # fmt: skip

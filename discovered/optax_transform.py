@@ -81,6 +81,8 @@ def _constants(
         raise ValueError("the program takes lr: give learning_rate, a number or an optax schedule")
     if "lr" not in inputs and learning_rate is not None:
         raise ValueError("the program does not take lr, so it has no use for a learning_rate; leave it out")
+    if isinstance(learning_rate, (bool, str)):
+        raise ValueError(f"learning_rate must be a number or an optax schedule, got {learning_rate!r}")
     if isinstance(learning_rate, (int, float)) and not math.isfinite(learning_rate):
         raise ValueError(f"learning_rate must be finite, got {learning_rate!r}")
     values: dict[str, Any] = {h.name: h.value for h in program.hyperparameters}

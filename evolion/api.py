@@ -93,25 +93,31 @@ def _load_from_run(folder: Path, number: int | None) -> Program:
         return parse(candidate.text)
 
 
-def simplify(program: Program, *, exact: bool = True) -> Program:
+def _program(program: Program | str) -> Program:
+    return load(program) if isinstance(program, str) else program
+
+
+def simplify(program: Program | str, *, exact: bool = True) -> Program:
     """Return a program that does the same with as few statements and slots as the rewrite rules reach.
 
     Args:
-        program: The program; it comes back as it is if nothing can go.
+        program: The program, or what `load` takes; it comes back as it is if nothing can go.
         exact: Whether every update of every step stays the same, bit for bit. Else the rules that hold but for
             rounding and single points (such as x / abs(x) = sign(x)) are used as well.
 
     """
     from evolion.primitives.simplify import simplify
 
-    return simplify(program, exact=exact)
+    return simplify(_program(program), exact=exact)
 
 
-def key(program: Program, *, kind: Literal["behaviour", "structure"] = "behaviour", up_to_lr: bool = False) -> str:
+def key(
+    program: Program | str, *, kind: Literal["behaviour", "structure"] = "behaviour", up_to_lr: bool = False
+) -> str:
     """Return a digest, 32 hexadecimal digits, that is equal in every process and on every machine.
 
     Args:
-        program: The program.
+        program: The program, or what `load` takes.
         kind: "behaviour" for what it does on fixed numbers, "structure" for its data flow.
         up_to_lr: Whether programs share a behaviour whose updates differ by one positive factor.
 
@@ -124,19 +130,19 @@ def key(program: Program, *, kind: Literal["behaviour", "structure"] = "behaviou
     if kind not in ("behaviour", "structure"):
         raise InputError(f"kind must be 'behaviour' or 'structure', got {kind!r}")
     if kind == "behaviour":
-        return behavioural_key(program, up_to_lr=up_to_lr)
+        return behavioural_key(_program(program), up_to_lr=up_to_lr)
     if up_to_lr:
         raise InputError("up_to_lr goes with kind='behaviour' alone")
-    return structural_key(program)
+    return structural_key(_program(program))
 
 
 def to_optax(
-    program: Program, learning_rate: optax.ScalarOrSchedule | None = None, **hyperparameters: float
+    program: Program | str, learning_rate: optax.ScalarOrSchedule | None = None, **hyperparameters: float
 ) -> optax.GradientTransformation:
     """Return a program as an Optax transform.
 
     Args:
-        program: The program.
+        program: The program, or what `load` takes.
         learning_rate: A number or an Optax schedule; needed if the program reads `lr`.
         **hyperparameters: Other values for the program's hyperparameters.
 
@@ -146,11 +152,14 @@ def to_optax(
     """
     from evolion.discovered.optax_transform import to_optax
 
-    return to_optax(program, learning_rate, **hyperparameters)
+    return to_optax(_program(program), learning_rate, **hyperparameters)
 
 
-def to_source(program: Program, target: str = "optax", **hyperparameters: float) -> str:
-    """Return a program as source: "optax" for a module that needs jax and optax alone, "text" for the program text.
+def to_source(program: Program | str, target: str = "optax", **hyperparameters: float) -> str:
+    """Return a program, or what `load` takes, as source.
+
+    The targets are "optax" for a module that needs jax and optax alone, "torch" for one that needs torch, "latex" for
+    an algorithm, and "text" for the program text.
 
     Raises:
         InputError: For another target, or a hyperparameter that the program lacks.
@@ -159,7 +168,7 @@ def to_source(program: Program, target: str = "optax", **hyperparameters: float)
     from evolion.discovered.optax_source import to_source
 
     try:
-        return to_source(program, target, **hyperparameters)  # type: ignore[arg-type]
+        return to_source(_program(program), target, **hyperparameters)  # type: ignore[arg-type]
     except ValueError as error:
         raise InputError(str(error)) from None
 

@@ -193,6 +193,8 @@ def _verified(program: Program, target: str, source: str, name: str) -> tuple[st
         certificate = certify(program, target, source, name)
     except CertificateError as error:
         raise JobError(str(error)) from None
+    except ImportError as error:
+        raise InputError(str(error)) from None
     return certified(source, certificate), certificate
 
 

@@ -133,7 +133,7 @@ def render(table: Table) -> str:
         rows = [row for row in table.rows if row.task == task]
         lines.append(
             f"{task}, {table.steps[task]} steps: mean over {rows[0].seeds} fresh seeds ± 95 % interval, "
-            f"tuned with {rows[0].trials} trials each"
+            f"tuned with {rows[0].trials} trial{'s' * (rows[0].trials != 1)} each"
         )
         header = ("program", "test loss", "training loss", "peak lr", "weight decay")
         cells = [header] + [

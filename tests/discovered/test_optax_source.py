@@ -196,6 +196,9 @@ def train(w, g, w0, hess, noise, loss, t, horizon, r: scalar, n: leaf, *, seed_=
 """
     assert_equal_numerics(parse(text), tmp_path)
     assert_equal_numerics(parse(text.replace("r + loss", "r + dot(g, noise)")), tmp_path)
+    made = imported(to_source(parse(text), "optax"), tmp_path)(horizon=10)
+    with pytest.raises(ValueError, match=r"optimizer needs hess: call update\(grads, state, params, hess=...\)"):
+        made.update(PARAMS, made.init(PARAMS), PARAMS, value=1.0)
 
 
 def test_lion_reads_as_a_person_would_write_it() -> None:

@@ -150,3 +150,15 @@ def test_evaluate_refuses_what_it_cannot_use(options: dict[str, object], word: s
     arguments = {"programs": ["sgd"], "task": "digits-mlp"} | options
     with pytest.raises(InputError, match=word):
         evolion.evaluate(**arguments)
+
+
+def test_programs_are_taken_by_name(tmp_path: Path) -> None:
+    """What `load` takes stands for a program wherever the face takes one."""
+    (tmp_path / "mine.txt").write_text(TEXT)
+    mine = str(tmp_path / "mine.txt")
+    assert evolion.key(mine) == evolion.key(evolion.parse(TEXT))
+    assert evolion.simplify(mine) == evolion.simplify(evolion.parse(TEXT))
+    assert evolion.to_source("lion", "text") == str(evolion.known()["lion"])
+    assert evolion.to_optax("lion", 1e-3).init({}).count == 0
+    with pytest.raises(ValueError, match="learning_rate must be a number"):
+        evolion.to_optax("lion", "fast")  # type: ignore[arg-type]
