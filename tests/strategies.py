@@ -21,6 +21,18 @@ from evolion.primitives.op import Op, result_kind
 from evolion.primitives.ops import OPS, fitting_kinds
 from evolion.primitives.program import RESERVED, Comment, Hyperparameter, Parameter, Program, Statement
 
+ADAMW = """\
+def train(w, g, m, v, lr, t, *, b1=0.9, b2=0.999, eps=1e-8, weight_decay=0.01):
+    m = interp(g, m, b1)
+    v = interp(square(g), v, b2)
+    mhat = m / (1 - b1 ** t)
+    vhat = v / (1 - b2 ** t)
+    update = mhat / (sqrt(vhat) + eps) + weight_decay * w
+    update = lr * update
+    return update, m, v
+"""
+"""The program of design.md, as it is read and searched from."""
+
 VARIABLES = ("a", "b2", "_", "x", "x1", "x2", "x17", "update", "match", "protected", "scalar", "Xy_0", "wd", "print")
 SLOTS = ("m", "v", "x3", "vhat", "norm_", "ema", "n", "type")
 HYPERPARAMETERS = ("b1", "eps", "x4", "weight_decay", "tensor", "case")

@@ -1,10 +1,10 @@
 """Exported PyTorch optimizers as a user has them, and what they are given. Without torch, importing this skips."""
 
-import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import exported_modules
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -30,14 +30,7 @@ INPUTS: dict[str, list[Any]] = {
 
 def imported(program: Program, folder: Path, name: str = "optimizer") -> Any:
     """The module of an exported program, imported from a file as a user would."""
-    path = folder / f"module_{len(list(folder.iterdir()))}.py"
-    path.write_text(torch_module(program, name, ""), encoding="utf-8")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return getattr(module, class_name(name))
+    return exported_modules.imported(torch_module(program, name, ""), folder, class_name(name))
 
 
 def built(program: Program, made: Any, params: Any, lr: float = 0.01) -> Any:

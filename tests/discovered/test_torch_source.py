@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from exported_modules import moderate
 from numpy.typing import NDArray
 from strategies import arguments_of, program_of, random_program
 from torch_modules import GRADIENTS, INPUTS, RANKS, WEIGHTS, built, gap, imported, set_gradients, torch
@@ -120,13 +121,6 @@ def test_every_op_is_written_as_it_is_run(name: str, tmp_path: Path, monkeypatch
 def test_functions_of_generated_code_cover_the_ops() -> None:
     """An op that is added without a PyTorch function is noticed at once."""
     assert {name for name, op in OPS.items() if not isinstance(op.meaning, Elementwise)} <= function_names()
-
-
-def moderate(program: Program) -> bool:
-    """Whether rounding is not magnified without bound."""
-    constants = [a for s in program.statements for a in s.args if isinstance(a, float)]
-    constants += [h.value for h in program.hyperparameters] + [u for u in [program.update] if isinstance(u, float)]
-    return all(abs(value) < 30.0 and (value == 0.0 or abs(value) > 1e-9) for value in constants)
 
 
 UNSTABLE = {"inverse", "eigenvectors", "power_iteration", "inverse_root", "sorting", "cosine_sim", "top_k_mask",

@@ -4,22 +4,11 @@ import tempfile
 
 import pytest
 from hypothesis import given
-from strategies import programs, random_program, random_text, texts
+from strategies import ADAMW, programs, random_program, random_text, texts
 
 from evolion.primitives.kinds import Kind
 from evolion.primitives.parser import parse
 from evolion.primitives.program import Comment, Hyperparameter, Parameter, Program, ProgramError, Statement
-
-ADAMW = """\
-def train(w, g, m, v, lr, t, *, b1=0.9, b2=0.999, eps=1e-8, weight_decay=0.01):
-    m = interp(g, m, b1)
-    v = interp(square(g), v, b2)
-    mhat = m / (1 - b1 ** t)
-    vhat = v / (1 - b2 ** t)
-    update = mhat / (sqrt(vhat) + eps) + weight_decay * w
-    update = lr * update
-    return update, m, v
-"""
 
 
 def body(text: str) -> tuple[str, ...]:

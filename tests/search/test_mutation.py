@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
+import strategies
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import programs
@@ -24,16 +25,7 @@ WIDE = MutationConfig(inputs=tuple(RESERVED), slots=SLOTS)
 FULL_WIDE = dataclasses.replace(WIDE, vocabulary=FULL)
 ALL = tuple((name, 1.0) for name in MUTATIONS)
 
-ADAMW = parse("""
-def train(w, g, m, v, lr, t, *, b1=0.9, b2=0.999, eps=1e-8, weight_decay=0.01):
-    m = interp(g, m, b1)
-    v = interp(square(g), v, b2)
-    mhat = m / (1 - b1 ** t)
-    vhat = v / (1 - b2 ** t)
-    update = mhat / (sqrt(vhat) + eps) + weight_decay * w
-    update = lr * update
-    return update, m, v
-""")
+ADAMW = parse(strategies.ADAMW)
 PARENT = parse("""
 def train(w, g, m, v, lr, *, b1=0.9):
     \"\"\"A documented seed.\"\"\"

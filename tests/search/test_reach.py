@@ -7,6 +7,7 @@ from functools import cache
 
 import numpy as np
 import pytest
+import strategies
 
 from evolion.primitives.dataflow import data_flow
 from evolion.primitives.kinds import Kind
@@ -20,16 +21,7 @@ Shape = tuple[str, int, Kind | str]
 """An op, the position of an argument, and the argument's kind or "constant"; position -1 stands for the op itself."""
 
 SEED = parse("def train(w, g, n: leaf, lr):\n    update = n\n    return update, n\n")
-ADAMW = parse("""
-def train(w, g, m, v, lr, t, *, b1=0.9, b2=0.999, eps=1e-8, weight_decay=0.01):
-    m = interp(g, m, b1)
-    v = interp(square(g), v, b2)
-    mhat = m / (1 - b1 ** t)
-    vhat = v / (1 - b2 ** t)
-    update = mhat / (sqrt(vhat) + eps) + weight_decay * w
-    update = lr * update
-    return update, m, v
-""")
+ADAMW = parse(strategies.ADAMW)
 
 
 def config_of(vocabulary: str, seed: Program = SEED, **weights: float) -> MutationConfig:
