@@ -18,7 +18,7 @@ from operator import attrgetter
 from types import MappingProxyType
 from typing import Any
 
-from evolion.primitives.dataflow import DataFlow, Reference, data_flow, live_statements
+from evolion.primitives.dataflow import DataFlow, Reference, data_flow, live_statements, reference_kinds
 from evolion.primitives.kinds import SIDES, Kind
 from evolion.primitives.layout import matrix_sides
 from evolion.primitives.op import Matrixwise, Reduction
@@ -169,14 +169,8 @@ def cost(program: Program, shapes: Sequence[Sequence[int]] | None = None) -> Cos
     shares = _shares(sizes)
     flow, kinds = data_flow(program), infer_kinds(program)
     statements, parameters = live_statements(program, flow)
-    entry = {p.name: p.kind for p in program.parameters}
+    kind_of = reference_kinds(program, kinds)
     numbers = {h.name: h.value for h in program.hyperparameters}
-
-    def kind_of(reference: Reference) -> Kind:
-        if isinstance(reference, int):
-            return kinds[reference]
-        return entry.get(reference, Kind.SCALAR) if isinstance(reference, str) else Kind.SCALAR
-
     slots = [slot for slot in program.slots if slot.name in parameters]
     state = math.fsum([*[shares[slot.kind] for slot in slots], float("w0" in parameters)])
     parts = [

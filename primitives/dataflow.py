@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+from evolion.primitives.kinds import Kind
 from evolion.primitives.program import Argument, Parameter, Program, Statement
 
-__all__ = ["Body", "DataFlow", "Reference", "data_flow", "live_statements", "remove_dead_code"]
+__all__ = ["Body", "DataFlow", "Reference", "data_flow", "live_statements", "reference_kinds", "remove_dead_code"]
 
 Reference = int | str | float
 """What an argument refers to: the statement of that index, the parameter of that name at entry, or a constant."""
@@ -79,6 +81,18 @@ def live_statements(program: Body, flow: DataFlow | None = None) -> tuple[set[in
             if reference in flow.next_slots:
                 pending.append(flow.next_slots[reference])
     return statements, parameters
+
+
+def reference_kinds(program: Program, kinds: Sequence[Kind]) -> Callable[[Reference], Kind]:
+    """Return the function from a reference to the kind of its value; `kinds` are those of the statements."""
+    entry = {p.name: p.kind for p in program.parameters} | {h.name: Kind.SCALAR for h in program.hyperparameters}
+
+    def kind_of(reference: Reference) -> Kind:
+        if isinstance(reference, int):
+            return kinds[reference]
+        return entry[reference] if isinstance(reference, str) else Kind.SCALAR
+
+    return kind_of
 
 
 def remove_dead_code(program: Program) -> Program:

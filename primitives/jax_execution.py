@@ -13,7 +13,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from evolion.primitives.dataflow import DataFlow, Reference, data_flow
+from evolion.primitives.dataflow import DataFlow, Reference, data_flow, reference_kinds
 from evolion.primitives.kinds import SIDES, Kind
 from evolion.primitives.layout import matrix_sides
 from evolion.primitives.op import Elementwise, Matrixwise, Meaning, Reduction
@@ -58,14 +58,9 @@ def stepper(program: Program, *, negated: bool = False) -> Stepper:
     of tensors. The function is pure, and works under strict dtype promotion and without rank promotion.
     """
     flow, kinds = data_flow(program), infer_kinds(program)
-    entry = {p.name: p.kind for p in program.parameters} | {h.name: Kind.SCALAR for h in program.hyperparameters}
+    kind_of = reference_kinds(program, kinds)
     slots = {slot.name: slot.kind for slot in program.slots}
     meanings = [OPS[statement.op].under(program.protected) for statement in program.statements]
-
-    def kind_of(reference: Reference) -> Kind:
-        if isinstance(reference, int):
-            return kinds[reference]
-        return entry[reference] if isinstance(reference, str) else Kind.SCALAR
 
     factor = _scalar_factor(program, flow, kind_of) if negated else None
 

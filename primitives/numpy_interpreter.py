@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evolion.primitives.dataflow import Reference, data_flow
+from evolion.primitives.dataflow import Reference, data_flow, reference_kinds
 from evolion.primitives.kinds import Kind
 from evolion.primitives.layout import Layout
 from evolion.primitives.op import Elementwise, Matrixwise, Reduction
@@ -109,12 +109,7 @@ def stepper(program: Program, layout: Layout, dtype: Any = np.float64) -> Steppe
     `np.errstate(all="ignore")`.
     """
     flow, kinds = data_flow(program), infer_kinds(program)
-    entry = {p.name: p.kind for p in program.parameters} | {h.name: Kind.SCALAR for h in program.hyperparameters}
-
-    def kind_of(reference: Reference) -> Kind:
-        if isinstance(reference, int):
-            return kinds[reference]
-        return entry[reference] if isinstance(reference, str) else Kind.SCALAR
+    kind_of = reference_kinds(program, kinds)
 
     calls = [
         (_call(program, index, tuple(map(kind_of, references)), kinds[index], layout), references)
