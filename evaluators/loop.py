@@ -14,9 +14,12 @@ from jax.flatten_util import ravel_pytree
 
 from evolion.primitives.layout import Layout
 from evolion.proxies.curvature import Curvature
+from evolion.proxies.data.source import Split
+from evolion.proxies.delay import delayed, kept_weights
+from evolion.proxies.evaluation import mean_loss
 from evolion.proxies.hessian import check_curvature, diagonal, refreshed, step_key
 from evolion.proxies.registry import get_task
-from evolion.proxies.task import Split, Task
+from evolion.proxies.task import Task
 
 __all__ = ["Outcome", "StepInputs", "TrainingLoop", "UpdateRule", "flat_task", "training_loop"]
 
@@ -167,14 +170,15 @@ def _run(flat: FlatTask, rule: UpdateRule, curvature: Curvature | None) -> Calla
         horizon = order.shape[0]
 
         def unfinished(carry: tuple[Any, ...]) -> jax.Array:
-            step, _, _, _, _, finite = carry
+            step, *_, finite = carry
             return jnp.logical_and(step < horizon, finite)
 
         def advance(carry: tuple[Any, ...]) -> tuple[Any, ...]:
-            step, weights, state, hess, losses, _ = carry
+            step, weights, past, state, hess, losses, _ = carry
             indices = lax.dynamic_index_in_dim(order, step, keepdims=False)
             batch = jax.tree.map(lambda leaf: jnp.take(leaf, indices, axis=0, mode="clip"), data)
-            value, gradient = jax.value_and_grad(loss)(weights, batch)
+            seen, past = delayed(past, weights, step)
+            value, gradient = jax.value_and_grad(loss)(seen, batch)
             if curvature is not None:
                 hess = refreshed(
                     lambda: diagonal(flat.task, curvature, flat.unravel, weights, batch, step_key(seed, step)),
@@ -186,13 +190,15 @@ def _run(flat: FlatTask, rule: UpdateRule, curvature: Curvature | None) -> Calla
             inputs = StepInputs(weights, gradient, value, scalars, seed, step, hess)
             update, state = rule.update(arguments, state, inputs)
             losses = lax.dynamic_update_index_in_dim(losses, value, step, 0)
-            return step + 1, weights - update, state, hess, losses, jnp.isfinite(value)
+            return step + 1, weights - update, past, state, hess, losses, jnp.isfinite(value)
 
         losses = jnp.full(horizon, jnp.nan, jnp.float32)
         # Without an estimate there is nothing to carry: programs that do not read it train in the loop they had.
         hess = None if curvature is None else jnp.zeros_like(weights)
-        carry = (jnp.int32(0), weights, rule.init(arguments, weights), hess, losses, jnp.bool_(True))
-        steps, weights, _, _, losses, finite = lax.while_loop(unfinished, advance, carry)
-        return Outcome(losses, steps, loss(weights, evaluation), finite & jnp.isfinite(weights).all())
+        past = kept_weights(weights, flat.task.gradient_delay)
+        carry = (jnp.int32(0), weights, past, rule.init(arguments, weights), hess, losses, jnp.bool_(True))
+        steps, weights, *_, losses, finite = lax.while_loop(unfinished, advance, carry)
+        final = mean_loss(loss, weights, evaluation, flat.task.evaluation_batch)
+        return Outcome(losses, steps, final, finite & jnp.isfinite(weights).all())
 
     return run

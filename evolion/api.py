@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from evolion.errors import InputError, close_matches
+from evolion.errors import InputError
 from evolion.primitives.program import Program, ProgramError
 
 if TYPE_CHECKING:
@@ -197,11 +197,12 @@ def train(
         ValueError: For steps below 1 or a seed that is not one.
 
     """
+    from evolion.proxies.registry import get_task
     from evolion.proxies.training import train
 
     if isinstance(task, str):
         check_task(task)
-        task = tasks()[task]
+        task = get_task(task)
     if curvature is None:
         return train(task, tx, steps=steps, seed=seed)
     return train(task, tx, steps=steps, seed=seed, curvature=curvature)
@@ -260,8 +261,9 @@ def _jobs(
     learning_rates: Sequence[float] | None,
 ) -> list[Job]:
     from evolion.evaluators.types import Job
+    from evolion.proxies.registry import get_task
 
-    found = tasks()[task]
+    found = get_task(task)
     steps = found.steps if steps is None else steps
     if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
         raise InputError(f"steps must be a whole number from 1, got {steps!r}")
@@ -299,10 +301,13 @@ def collected(
 
 
 def check_task(name: str) -> None:
-    """Raise InputError, naming the tasks there are, for the name of none; builds no task."""
-    names = list(tasks())
-    if name not in names:
-        raise InputError(f"unknown task {name!r}{close_matches(name, names)} (known: {', '.join(names)})")
+    """Raise InputError for a name that is no task, or has modifiers that the task cannot take; builds no task."""
+    from evolion.proxies.registry import get_spec
+
+    try:
+        get_spec(name)
+    except ValueError as error:
+        raise InputError(str(error)) from None
 
 
 def search(

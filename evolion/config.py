@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from evolion.errors import ConfigError, close_matches
+from evolion.errors import ConfigError
 
 if TYPE_CHECKING:
     from evolion.primitives.program import Program
@@ -109,11 +109,9 @@ class SearchConfig:
 
 
 def _check_task(name: str) -> None:
-    from evolion.proxies.registry import TASKS
+    from evolion.proxies.registry import get_spec
 
-    names = list(TASKS)  # a look-up in the mapping itself would build the task, and load jax
-    if name not in names:
-        raise ValueError(f"unknown task {name!r}{close_matches(name, names)} (known: {', '.join(names)})")
+    get_spec(name)
 
 
 def _check_rates(rates: tuple[float, ...] | None) -> None:

@@ -7,11 +7,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from evolion.api import collected, tasks
+from evolion.api import collected
 from evolion.comparison import Interval, interval, paired_difference, short, verdict
 from evolion.evaluators.types import Job
 from evolion.metric import metric_of
 from evolion.proxies.curvature import Curvature
+from evolion.proxies.registry import get_task
 from evolion.proxies.score import Status
 from evolion.tuning import DECAY, Tuned, best_trial, decays_weights, finds_its_rate, trials
 from evolion.view import Observer, Phase, Progress
@@ -64,7 +65,7 @@ class Plan:
 
     def horizon(self, task: str) -> int:
         """Return the steps of a training run."""
-        return tasks()[task].steps if self.steps is None else self.steps
+        return get_task(task).steps if self.steps is None else self.steps
 
     def job(self, number: int, program: Program, task: str, seeds: Sequence[int], rates: tuple[float, ...]) -> Job:
         """Return the training runs that report a loss."""
@@ -119,7 +120,7 @@ def compare(plan: Plan, evaluator: Evaluator, observer: Observer) -> list[Entry]
     jobs = []
     for number, ((task, program), (best, _)) in enumerate(zip(pairs, tuned, strict=True)):
         if best is None:
-            jobs.append(plan.job(number, program, task, range(plan.seeds), tasks()[task].learning_rates))
+            jobs.append(plan.job(number, program, task, range(plan.seeds), get_task(task).learning_rates))
         else:
             fresh = range(TUNING_SEED + 1, TUNING_SEED + 1 + plan.seeds)
             jobs.append(plan.job(number, best.program, task, fresh, (best.learning_rate,)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,15 +15,6 @@ from evolion.proxies.task import Batch, Params, Task
 __all__ = ["check_curvature", "diagonal", "gauss_newton_bartlett", "hutchinson", "refreshed", "step_key"]
 
 _STREAM = 1
-
-
-@runtime_checkable
-class Classifier(Protocol):
-    """A task whose batches hold `targets`, drawn from the softmax of logits by the model of the task."""
-
-    def logits(self, params: Params, batch: Batch) -> jax.Array:
-        """Logits (…, classes) for targets (…)."""
-        ...
 
 
 def step_key(seed: jax.Array, step: jax.Array) -> jax.Array:
@@ -62,9 +53,14 @@ def gauss_newton_bartlett(
     return jax.tree.map(lambda leaf: targets.size * jnp.square(leaf), gradient)
 
 
+def _logits(task: Task) -> Any:
+    """Return the function of (parameters, batch) to logits (…, classes) for targets (…); None for other tasks."""
+    return getattr(task, "logits", None)
+
+
 def check_curvature(task: Task, curvature: Curvature) -> None:
     """Raise ValueError if the task cannot give the estimate."""
-    if curvature.estimator is Estimator.GAUSS_NEWTON_BARTLETT and not isinstance(task, Classifier):
+    if curvature.estimator is Estimator.GAUSS_NEWTON_BARTLETT and _logits(task) is None:
         raise ValueError(
             f"task {task.name!r} has no logits to draw labels from, as {curvature.estimator.value} needs: "
             f"choose {Estimator.HUTCHINSON.value}"
@@ -88,11 +84,10 @@ def diagonal(
     check_curvature(task, curvature)
     if curvature.estimator is Estimator.HUTCHINSON:
         return hutchinson(lambda own: task.loss(tree(own), batch), params, key)
-    assert isinstance(task, Classifier)
-    labelled: Classifier = task
+    logits = _logits(task)
     return gauss_newton_bartlett(
         lambda own, given: task.loss(tree(own), given),
-        lambda own, given: labelled.logits(tree(own), given),
+        lambda own, given: logits(tree(own), given),
         params,
         batch,
         key,

@@ -9,16 +9,16 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
-from evolion.proxies.data import SEED_LIMIT
+from evolion.proxies.data.streams import SEED_LIMIT
 
 _NamedShape = tuple[str, tuple[int, ...]]
 
 
-def initialize(model: nn.Module, inputs: NDArray[Any], seed: int) -> dict[str, Any]:
+def initialize(model: nn.Module, inputs: NDArray[Any], seed: int, factor: float = 1.0) -> dict[str, Any]:
     """Parameters of `model` for `inputs` (one example suffices): a tree of float32 arrays with the model's own shapes.
 
     The rule follows the name of a leaf: `kernel` is normal with variance 1 / fan-in (LeCun), `…embedding` is standard
-    normal, `scale` is one and `bias` zero. Raises ValueError for another name.
+    normal, both times `factor`; `scale` is one and `bias` zero. Raises ValueError for another name.
 
     One standard normal vector is drawn (threefry) and cut up in the order of the tree, in place of one draw for each
     leaf by the model's own initializers: XLA takes 0.3 s to compile a draw, so that seven of them would cost more than
@@ -31,10 +31,16 @@ def initialize(model: nn.Module, inputs: NDArray[Any], seed: int) -> dict[str, A
     values, start = [], 0
     for name, shape in leaves:
         size = int(np.prod(shape))
-        values.append(jnp.asarray(_values(name, shape, draw[start : start + size].reshape(shape))))
+        values.append(jnp.asarray(_values(name, shape, np.float32(factor) * draw[start : start + size].reshape(shape))))
         start += size
     params: dict[str, Any] = jax.tree.unflatten(treedef, values)
     return params
+
+
+def parameter_count(model: nn.Module, inputs: NDArray[Any]) -> int:
+    """The number of parameters of `model` for `inputs`; computes none of them."""
+    leaves, _ = _shapes(model, inputs.shape, inputs.dtype)
+    return sum(int(np.prod(shape)) for _, shape in leaves)
 
 
 def _values(name: str, shape: tuple[int, ...], normal: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -1,8 +1,9 @@
-"""The Task protocol: something to train, with its data, that takes any optax transform and knows no program."""
+"""Tasks: something to train, with its data, that takes any optax transform and knows no program."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from functools import cached_property
+from importlib import import_module
+from typing import Any, Protocol
 
 import flax.linen as nn
 import jax
@@ -10,13 +11,21 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
-from evolion.proxies.data import batch_order, digest, freeze
-from evolion.proxies.initialization import initialize
+from evolion.proxies.data.arrays import digest, freeze
+from evolion.proxies.data.pools import pools
+from evolion.proxies.data.source import SPLITS, Info, Source, Split
+from evolion.proxies.data.streams import batch_order
+from evolion.proxies.data.uri import open_source
+from evolion.proxies.initialization import initialize, parameter_count
+from evolion.proxies.objectives import OBJECTIVES, Objective
+from evolion.proxies.spec import TaskSpec
+from evolion.proxies.variation import rounded_gradient, stored_units
 
 Params = Any
 Batch = Mapping[str, Any]
-Split = Literal["train", "validation", "test"]
-SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+
+EVALUATION_BATCH = 1024
+LARGE = 1_000_000
 
 
 class Task(Protocol):
@@ -45,6 +54,16 @@ class Task(Protocol):
     @property
     def batch_size(self) -> int:
         """Training examples per step."""
+        ...
+
+    @property
+    def evaluation_batch(self) -> int:
+        """How many examples of a split are scored at a time, at most."""
+        ...
+
+    @property
+    def gradient_delay(self) -> int:
+        """How many steps old the weights are that a gradient is taken at; 0 but for a held-out variant."""
         ...
 
     @property
@@ -79,59 +98,120 @@ class Task(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class ClassificationTask:
-    """A task that predicts `targets` (int32, classes) from `inputs` with a Flax model that returns logits.
+class ModelTask:
+    """The task of a specification: a Flax model, a source of data, an objective.
 
-    `inputs` of shape (examples, …) give logits of shape (examples, classes) for targets of shape (examples,), or
-    (examples, positions, classes) for (examples, positions). The loss is the mean cross-entropy in nats.
+    `source` and `model` stand in for those that the specification names, for data and modules of one's own.
 
-    `splits` maps each of train, validation and test to such a batch. `recipe` states in words what the data and the
-    model are; it enters the digest, so change it whenever the code changes what they mean.
+    Its data is made at the first use. A task whose source never runs out has examples for four times its default
+    horizon, so that a run up to there sees each of them once (less where they would take more than a quarter gigabyte).
+
+    Raises:
+        DataError: At the first use of the data, if it cannot be read; DataMissing if it is not on this machine.
+
     """
 
-    name: str
-    summary: str
-    recipe: str
-    model: nn.Module
-    splits: Mapping[Split, Batch]
-    steps: int
-    batch_size: int
-    learning_rates: tuple[float, ...]
-    floor: float | None = None
-    digest: str = field(init=False)
+    def __init__(self, spec: TaskSpec, *, source: Source | None = None, model: nn.Module | None = None) -> None:
+        self.spec = spec
+        if source is not None:
+            self.source = source
+        if model is not None:
+            self.model = model
+        self.name, self.summary = spec.name, spec.summary
+        self.steps, self.batch_size = spec.steps, spec.batch_size
+        self.learning_rates, self.gradient_delay = spec.learning_rates, spec.gradient_delay
 
-    def __post_init__(self) -> None:
-        freeze(self.splits)
-        description = f"{self.name}\n{self.recipe}\nbatches of {self.batch_size}"
-        object.__setattr__(self, "digest", digest(description, self.splits))
+    @cached_property
+    def source(self) -> Source:
+        """Where the data comes from."""
+        return open_source(self.spec.data)
+
+    @property
+    def info(self) -> Info:
+        """What the source holds."""
+        return self.source.info
+
+    @property
+    def floor(self) -> float | None:
+        """The least expected loss that any model can reach, where that is known."""
+        return self.info.floor
+
+    @cached_property
+    def objective(self) -> Objective:
+        """The loss."""
+        return OBJECTIVES[self.spec.objective]
+
+    @cached_property
+    def model(self) -> nn.Module:
+        """The Flax module."""
+        module, _, name = self.spec.model.partition(".")
+        build = getattr(import_module(f"evolion.proxies.models.{module}"), name)
+        made: nn.Module = build(**self.spec.sizes)
+        return made
+
+    @cached_property
+    def _splits(self) -> Mapping[Split, Batch]:
+        made: Mapping[Split, Batch] = freeze(pools(self.source, self.spec))
+        return made
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of everything that decides losses: the recipe and every number of the data."""
+        return digest(self.spec.recipe(), self._splits)
+
+    @cached_property
+    def parameters(self) -> int:
+        """The number of parameters."""
+        return parameter_count(self.model, self._splits["train"]["inputs"][:1])
+
+    @cached_property
+    def evaluation_batch(self) -> int:
+        """As many examples as suit a small model; for a large one no more than a batch, which bounds the memory."""
+        return EVALUATION_BATCH if self.parameters < LARGE else self.batch_size
+
+    @cached_property
+    def _units(self) -> tuple[np.float32, ...] | None:
+        return stored_units(self._initial(0)) if self.spec.reparameterized else None
+
+    def _initial(self, seed: int) -> Params:
+        return initialize(self.model, self._splits["train"]["inputs"][:1], seed, self.spec.init_scale)
 
     def init(self, seed: int) -> Params:
         """Initial parameters, by the rule of `initialization.initialize`."""
-        return initialize(self.model, self.splits["train"]["inputs"][:1], seed)
+        params = self._initial(seed)
+        if self._units is None:
+            return params
+        leaves, tree = jax.tree.flatten(params)
+        return jax.tree.unflatten(tree, [leaf / unit for leaf, unit in zip(leaves, self._units, strict=True)])
 
     def data(self, split: Split) -> Batch:
         """A whole split. Raises ValueError for a name that is no split."""
         if split not in SPLITS:
             raise ValueError(f"task {self.name!r} has no split {split!r}: choose one of {', '.join(SPLITS)}")
-        return self.splits[split]
+        return self._splits[split]
 
     def order(self, seed: int, steps: int) -> NDArray[np.int32]:
-        """Shuffled epochs without replacement, by the rule of `data.batch_order`."""
-        return batch_order(len(self.splits["train"]["targets"]), self.batch_size, steps, seed)
+        """Shuffled epochs without replacement, by the rule of `streams.batch_order`."""
+        return batch_order(len(self._splits["train"]["inputs"]), self.batch_size, steps, seed)
 
-    def logits(self, params: Params, batch: Batch) -> jax.Array:
-        """What the model says to the inputs of a batch, before the softmax."""
-        logits: Any = self.model.apply({"params": params}, batch["inputs"])
-        return jnp.asarray(logits)
+    def _outputs(self, params: Params, inputs: jax.Array) -> jax.Array:
+        if self.spec.gradient_dtype != "float32":
+            params = jax.tree.map(rounded_gradient, params)
+        if self._units is not None:
+            leaves, tree = jax.tree.flatten(params)
+            params = jax.tree.unflatten(tree, [leaf * unit for leaf, unit in zip(leaves, self._units, strict=True)])
+        if inputs.dtype == jnp.uint8:
+            inputs = inputs.astype(jnp.float32) / 127.5 - 1
+        outputs: Any = self.model.apply({"params": params}, inputs)
+        return jnp.asarray(outputs)
+
+    @property
+    def logits(self) -> Any:
+        """A function of (parameters, batch) to logits (…, classes) for targets (…); None if the task has no labels."""
+        if not self.objective.labels:
+            return None
+        return lambda params, batch: self._outputs(params, batch["inputs"])
 
     def loss(self, params: Params, batch: Batch) -> jax.Array:
-        """Mean cross-entropy in nats."""
-        return cross_entropy(self.logits(params, batch), batch["targets"])
-
-
-def cross_entropy(logits: jax.Array, targets: jax.Array) -> jax.Array:
-    """Mean over all leading axes of -log softmax(logits)[target], in nats; logits (…, classes), targets (…)."""
-    # A masked sum: the gradient of a gather is a scatter, which XLA runs element by element on CPUs.
-    chosen = jax.nn.one_hot(targets, logits.shape[-1], dtype=logits.dtype)
-    return jnp.mean(jax.nn.logsumexp(logits, axis=-1) - jnp.sum(logits * chosen, axis=-1))
+        """Mean loss over a batch."""
+        return self.objective.loss(lambda inputs: self._outputs(params, inputs), batch)

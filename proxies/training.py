@@ -12,9 +12,12 @@ import optax
 from jax.flatten_util import ravel_pytree
 
 from evolion.proxies.curvature import Curvature
+from evolion.proxies.data.source import Split
+from evolion.proxies.delay import delayed, kept_weights
+from evolion.proxies.evaluation import mean_loss
 from evolion.proxies.hessian import diagonal, refreshed, step_key
 from evolion.proxies.score import Score, score_of_run
-from evolion.proxies.task import Batch, Params, Split, Task
+from evolion.proxies.task import Batch, Params, Task
 
 # Losses of the steps done (NaN after them), their number, loss on the evaluation split, whether all ended finite.
 _Outcome = tuple[jax.Array, jax.Array, jax.Array, jax.Array]
@@ -70,13 +73,14 @@ def _compiled(
         start = jax.tree.map(jnp.zeros_like, params) if _reads_hess(task, tx, params, first) else None
 
         def unfinished(carry: tuple[Any, ...]) -> jax.Array:
-            step, _, _, _, _, finite = carry
+            step, *_, finite = carry
             return jnp.logical_and(step < horizon, finite)
 
         def advance(carry: tuple[Any, ...]) -> tuple[Any, ...]:
-            step, params, state, hess, losses, _ = carry
+            step, params, past, state, hess, losses, _ = carry
             batch = jax.tree.map(lambda leaf: leaf[order[step]], data)
-            value, grad = jax.value_and_grad(task.loss)(params, batch)
+            seen, past = delayed(past, params, step)
+            value, grad = jax.value_and_grad(task.loss)(seen, batch)
             if hess is not None:
 
                 def estimate() -> Params:
@@ -86,13 +90,14 @@ def _compiled(
 
                 hess = refreshed(estimate, hess, step, curvature.period)
             params, state = _update(task, tx, batch, value, grad, state, params, hess)
-            return step + 1, params, state, hess, losses.at[step].set(value), jnp.isfinite(value)
+            return step + 1, params, past, state, hess, losses.at[step].set(value), jnp.isfinite(value)
 
         losses = jnp.full(horizon, jnp.nan, jnp.float32)
-        carry = (jnp.int32(0), params, _init(tx, params), start, losses, jnp.bool_(True))
-        done, params, _, _, losses, finite = jax.lax.while_loop(unfinished, advance, carry)
+        past = kept_weights(params, task.gradient_delay)
+        carry = (jnp.int32(0), params, past, _init(tx, params), start, losses, jnp.bool_(True))
+        done, params, *_, losses, finite = jax.lax.while_loop(unfinished, advance, carry)
         finite = jax.tree.reduce(lambda so_far, leaf: so_far & jnp.isfinite(leaf).all(), params, finite)
-        return losses, done, task.loss(params, evaluation), finite
+        return losses, done, mean_loss(task.loss, params, evaluation, task.evaluation_batch), finite
 
     return jax.jit(loop)
 

@@ -14,10 +14,11 @@ import optax
 import pytest
 from numpy.typing import NDArray
 
-from evolion.proxies.data import named_arrays
+from evolion.proxies.data.arrays import named_arrays
+from evolion.proxies.data.source import SPLITS
 from evolion.proxies.schedules import warmup_cosine
 from evolion.proxies.score import Status
-from evolion.proxies.task import SPLITS, Task
+from evolion.proxies.task import Task
 from evolion.proxies.training import train
 
 SHORT = 50

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evolion.proxies.data import batch_order, digest, freeze
+from evolion.proxies.data.arrays import digest, freeze
+from evolion.proxies.data.streams import batch_order
 
 PINNED_ORDER = [[9, 2, 4, 7, 5], [0, 8, 6, 3, 1], [6, 8, 9, 4, 2]]
 

@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from evolion.proxies.data import digest
-from evolion.proxies.digits import PatchConv, digits_cnn, digits_mlp, digits_splits
+from evolion.proxies.data.arrays import digest
+from evolion.proxies.data.digits import digits_splits
+from evolion.proxies.models.convolution import PatchConv
+from evolion.proxies.registry import get_task
 
 DATA_DIGEST = "8a22746b119da947807793899bea86955a4cc8d511d762156aa794909bea9b93"
 
@@ -35,7 +37,10 @@ def test_split_keeps_every_image() -> None:
 
 def test_parameter_counts() -> None:
     """The sizes that measurements and documentation quote."""
-    counts = [sum(leaf.size for leaf in jax.tree.leaves(task.init(0))) for task in (digits_mlp(), digits_cnn())]
+    counts = [
+        sum(leaf.size for leaf in jax.tree.leaves(task.init(0)))
+        for task in (get_task("digits-mlp"), get_task("digits-cnn"))
+    ]
     assert counts == [3466, 3130]
 
 
@@ -54,5 +59,5 @@ def test_patch_convolution_is_a_convolution(extent: tuple[int, int], size: int, 
 
 def test_no_convolution_reaches_the_compiler() -> None:
     """Convolutions mapped over weights take XLA minutes on CPUs: the net is matrix products alone."""
-    task = digits_cnn()
+    task = get_task("digits-cnn")
     assert "conv_general_dilated" not in str(jax.make_jaxpr(task.loss)(task.init(0), task.data("test")))

@@ -7,23 +7,24 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from own_tasks import own_task
 
 from evolion.proxies.curvature import Curvature, Estimator
-from evolion.proxies.digits import Perceptron
 from evolion.proxies.hessian import check_curvature, diagonal, gauss_newton_bartlett, hutchinson, refreshed, step_key
+from evolion.proxies.models.perceptron import Perceptron
 from evolion.proxies.score import Status
-from evolion.proxies.task import Batch, ClassificationTask, Params
+from evolion.proxies.task import Batch, ModelTask, Params
 from evolion.proxies.training import train
 
 KEYS = jax.vmap(lambda step: step_key(jnp.uint32(3), step))(jnp.arange(4000))
 
 
-def tiny_task(width: int = 3) -> ClassificationTask:
+def tiny_task(width: int = 3) -> ModelTask:
     generator = np.random.default_rng(0)
     inputs = generator.normal(size=(32, 2)).astype(np.float32)
     batch = {"inputs": inputs, "targets": (inputs.sum(axis=1) > 0).astype(np.int32)}
     splits: Any = {split: {k: v.copy() for k, v in batch.items()} for split in ("train", "validation", "test")}
-    return ClassificationTask("tiny", "", "", Perceptron((width,)), splits, 12, 8, (0.1,))
+    return own_task(Perceptron(0, 0, width), splits, steps=12, batch_size=8)
 
 
 TASK = tiny_task()

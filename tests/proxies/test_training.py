@@ -7,30 +7,23 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from own_tasks import own_task
 
-from evolion.proxies.digits import Perceptron
+from evolion.proxies.models.perceptron import Perceptron
 from evolion.proxies.score import Run, Status
-from evolion.proxies.task import ClassificationTask
+from evolion.proxies.task import ModelTask
 from evolion.proxies.training import train
 
 
-def tiny_task() -> ClassificationTask:
+def tiny_task() -> ModelTask:
     generator = np.random.default_rng(0)
 
     def batch(examples: int) -> dict[str, Any]:
         inputs = generator.normal(size=(examples, 2)).astype(np.float32)
         return {"inputs": inputs, "targets": (inputs.sum(axis=1) > 0).astype(np.int32)}
 
-    return ClassificationTask(
-        name="tiny",
-        summary="a line between two classes",
-        recipe="two normal inputs, sign of the sum",
-        model=Perceptron((4, 2)),
-        splits={"train": batch(64), "validation": batch(32), "test": batch(32)},
-        steps=30,
-        batch_size=8,
-        learning_rates=(0.1,),
-    )
+    splits = {"train": batch(64), "validation": batch(32), "test": batch(32)}
+    return own_task(Perceptron(4, 1, 2), splits, steps=30, batch_size=8)
 
 
 TASK = tiny_task()
@@ -134,6 +127,6 @@ def test_unknown_parameter_name_is_refused() -> None:
         def __call__(self, x: jax.Array) -> jax.Array:
             return x @ self.param("matrix", nn.initializers.zeros_init(), (x.shape[-1], 2))
 
-    task = ClassificationTask("odd", "", "", Odd(), TASK.splits, 1, 1, (0.1,))
+    task = ModelTask(TASK.spec, source=TASK.source, model=Odd())
     with pytest.raises(ValueError, match=r"'matrix'.*kernel"):
         task.init(0)

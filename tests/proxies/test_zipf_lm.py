@@ -5,19 +5,22 @@ import numpy as np
 import optax
 import pytest
 
-from evolion.proxies import zipf_lm as language
-from evolion.proxies.data import digest
+from evolion.proxies.data.arrays import digest
+from evolion.proxies.data.source import SPLITS
+from evolion.proxies.data.streams import raw_stream
+from evolion.proxies.data.zipf import language_of
 from evolion.proxies.registry import get_task
 from evolion.proxies.schedules import warmup_cosine
 from evolion.proxies.training import train
 
-DATA_DIGEST = "e55d9ad3710ee7d6cdb3c17dea56592e1529d6cbc4ffe842f5b966cff9137021"
+DATA_DIGEST = "20d2b9a9c7a2d5633184ff393486ed1a71ec3d8e572d610e125e4090213499f4"
+LANGUAGE = language_of(128)
 ADAMW = optax.adamw(warmup_cosine(6e-2, 400), weight_decay=0.1)
 
 
 def test_chain_is_exact() -> None:
     """Rows are distributions without zeros, in whole units, and the stationary distribution is one."""
-    chain, state = language.transition_counts(), language.stationary_counts()
+    chain, state = LANGUAGE.transitions, LANGUAGE.stationary
     assert (chain.sum(axis=1) == 2**32).all()
     assert state.sum() == 2**32
     assert chain.min() > 0
@@ -26,28 +29,28 @@ def test_chain_is_exact() -> None:
 
 def test_rows_mix_a_shared_and_a_permuted_law() -> None:
     """Each row is half Zipf(1) over all tokens and half Zipf(1.5) over its own order of them."""
-    ranks = np.arange(1, language.VOCABULARY + 1)
+    ranks = np.arange(1, LANGUAGE.vocabulary + 1)
     shared, sparse = 1 / ranks / (1 / ranks).sum(), ranks**-1.5 / (ranks**-1.5).sum()
-    own = 2 * language.transition_counts() / 2**32 - shared
+    own = 2 * LANGUAGE.transitions / 2**32 - shared
     assert np.allclose(np.sort(own, axis=1)[:, ::-1], sparse, atol=1e-7)
-    assert len({row.tobytes() for row in np.argsort(own, axis=1)}) == language.VOCABULARY
+    assert len({row.tobytes() for row in np.argsort(own, axis=1)}) == LANGUAGE.vocabulary
 
 
 def test_data_is_pinned() -> None:
     """Everybody trains on the same text: the digest of the data never changes."""
-    assert digest("zipf", language.zipf_splits()) == DATA_DIGEST
+    assert digest("zipf", {split: get_task("zipf-lm").data(split) for split in SPLITS}) == DATA_DIGEST
 
 
 def test_floor_is_the_entropy_of_a_long_sample() -> None:
     """The mean surprise of a million tokens under the chain is the stored floor, and tokens are stationary."""
-    tokens = language.sample(2000, 501, seed=9)
-    chain = language.transition_counts() / 2**32
+    tokens = LANGUAGE.sample(raw_stream(9, 9), 2000, 501)
+    chain = LANGUAGE.transitions / 2**32
     surprise = -np.log(chain[tokens[:, :-1], tokens[:, 1:]]).mean()
-    assert surprise == pytest.approx(language.entropy_rate(), abs=0.01)
-    assert get_task("zipf-lm").floor == language.entropy_rate()
+    assert surprise == pytest.approx(LANGUAGE.entropy_rate(), abs=0.01)
+    assert get_task("zipf-lm").floor == LANGUAGE.entropy_rate()
     for column in (tokens[:, 0], tokens[:, 1:].ravel()):
-        observed = np.bincount(column, minlength=language.VOCABULARY) / column.size
-        assert np.abs(observed - language.stationary_counts() / 2**32).max() < 5 * (0.25 / column.size) ** 0.5
+        observed = np.bincount(column, minlength=LANGUAGE.vocabulary) / column.size
+        assert np.abs(observed - LANGUAGE.stationary / 2**32).max() < 5 * (0.25 / column.size) ** 0.5
 
 
 def test_single_epoch_at_the_default_horizon() -> None:
@@ -63,7 +66,7 @@ def test_model_sees_only_the_past() -> None:
     model, params = task.model, {"params": task.init(0)}  # type: ignore[attr-defined]
     tokens = np.array(task.data("test")["inputs"][:2])
     changed = tokens.copy()
-    changed[:, 9] = (changed[:, 9] + 1) % language.VOCABULARY
+    changed[:, 9] = (changed[:, 9] + 1) % LANGUAGE.vocabulary
     before, after = (jax.jit(model.apply)(params, x) for x in (tokens, changed))
     assert np.allclose(before[:, :9], after[:, :9], atol=1e-5)
     assert not np.allclose(before[:, 9:], after[:, 9:], atol=1e-3)
@@ -74,7 +77,7 @@ def test_adamw_lands_between_floor_and_unigram() -> None:
     task = get_task("zipf-lm")
     score = train(task, ADAMW)
     assert score.loss is not None
-    assert language.entropy_rate() < score.loss < language.unigram_entropy() - 0.5
+    assert LANGUAGE.entropy_rate() < score.loss < LANGUAGE.unigram_entropy() - 0.5
 
 
 @pytest.mark.slow

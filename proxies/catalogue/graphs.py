@@ -1,0 +1,5 @@
+"""Graph networks."""
+
+from evolion.proxies.spec import TaskSpec
+
+SPECS: tuple[TaskSpec, ...] = ()

@@ -1,0 +1,41 @@
+"""Models of images."""
+
+import math
+
+from evolion.proxies.spec import TaskSpec
+
+DIGITS_MLP = TaskSpec(
+    name="digits-mlp",
+    family="perceptron",
+    summary="perceptron 64-32-32-10 on scikit-learn's digits",
+    model="perceptron.Perceptron",
+    sizes={"width": 32, "depth": 2, "outputs": 10, "activation": "relu"},
+    data="digits:",
+    objective="cross-entropy",
+    steps=500,
+    batch_size=64,
+    learning_rates=(3e-3, 1e-2, 3e-2),
+    start=math.log(10),
+    metric="cross-entropy, nats",
+    purpose="smoke",
+    rungs={"10x": {"width": 3, "horizon": 2}, "100x": {"width": 8, "horizon": 4}},
+)
+
+DIGITS_CNN = TaskSpec(
+    name="digits-cnn",
+    family="convolution",
+    summary="convolutional net, two layers of 16 features, on scikit-learn's digits",
+    model="convolution.ConvNet",
+    sizes={"width": 16, "depth": 2, "outputs": 10, "activation": "relu"},
+    data="digits:",
+    objective="cross-entropy",
+    steps=500,
+    batch_size=64,
+    learning_rates=(3e-3, 1e-2, 3e-2),
+    start=math.log(10),
+    metric="cross-entropy, nats",
+    purpose="smoke",
+    rungs={"10x": {"width": 2, "horizon": 2.5}, "100x": {"width": 5, "horizon": 4}},
+)
+
+SPECS = (DIGITS_MLP, DIGITS_CNN)

@@ -1,0 +1,5 @@
+"""One language model over three decades of parameters."""
+
+from evolion.proxies.spec import TaskSpec
+
+SPECS: tuple[TaskSpec, ...] = ()

@@ -1,0 +1,5 @@
+"""Noisy quadratics."""
+
+from evolion.proxies.spec import TaskSpec
+
+SPECS: tuple[TaskSpec, ...] = ()
