@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from evolion.api import collected
 from evolion.comparison import Interval, interval, paired_difference, short, verdict
+from evolion.evaluators.tuning import DECAY, Tuned, best_trial, decays_weights, finds_its_rate, trials
 from evolion.evaluators.types import Job
 from evolion.metric import metric_of
 from evolion.proxies.curvature import Curvature
 from evolion.proxies.registry import get_task
 from evolion.proxies.score import Status
-from evolion.tuning import DECAY, Tuned, best_trial, decays_weights, finds_its_rate, trials
 from evolion.view import Observer, Phase, Progress
 
 if TYPE_CHECKING:

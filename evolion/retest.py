@@ -13,6 +13,7 @@ from typing import Any
 
 from evolion.comparison import Interval, Row, Table, interval, paired_difference, verdict
 from evolion.config import SEEDS_OF_STAGES, RetestTask, RunConfig, program_of
+from evolion.evaluators.tuning import DECAY, Tuned, best_trial, trials
 from evolion.funnel import Finalist
 from evolion.ledger import Ledger, Request
 from evolion.metric import excess, metric_of
@@ -24,7 +25,6 @@ from evolion.proxies.score import Score, Status
 from evolion.records import Outcome
 from evolion.search.ablation import removals
 from evolion.store import RunStore
-from evolion.tuning import DECAY, Tuned, best_trial, trials
 from evolion.view import Observer, Phase, Progress
 
 __all__ = ["Removal", "Retested", "finalists_of", "retest"]

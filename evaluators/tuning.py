@@ -24,7 +24,20 @@ from evolion.primitives.program import Program
 from evolion.proxies.registry import get_task
 from evolion.proxies.schedules import multipliers
 
-__all__ = ["DECAY", "Trial", "Tuned", "best_trial", "decays_weights", "finds_its_rate", "trials"]
+__all__ = [
+    "DECAY",
+    "Box",
+    "Point",
+    "Trial",
+    "Tuned",
+    "best_trial",
+    "box",
+    "decays_weights",
+    "finds_its_rate",
+    "trials",
+    "unit_points",
+    "weight_decay",
+]
 
 DECAY = "weight_decay"
 """The hyperparameter that is tuned beside the learning rate, where it decays the weights (see `decays_weights`)."""
@@ -213,10 +226,69 @@ def rate_centre(program: Program, task: str) -> float:
     return 1.0 if finds_its_rate(program) else RATE_CENTRE / update_size(program, task)
 
 
-def _points(count: int) -> NDArray[np.float64]:
-    """Return the first points of one scrambled Sobol sequence in the unit square, the same for every program."""
+def unit_points(count: int, *place: int) -> NDArray[np.float64]:
+    """Return the first points of a scrambled Sobol sequence in the unit square, shape (count, 2).
+
+    The scramble hangs on `place` alone: without one it is the same for every program and task.
+    """
     exponent = max(0, math.ceil(math.log2(count)))
-    return np.asarray(qmc.Sobol(2, scramble=True, rng=np.random.default_rng(0)).random_base2(exponent)[:count])
+    return np.asarray(qmc.Sobol(2, scramble=True, rng=np.random.default_rng(place or 0)).random_base2(exponent)[:count])
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """Where a program is tuned.
+
+    Attributes:
+        learning_rate: The peak.
+        shrinkage: Peak learning rate * weight decay * sum of the schedule; None without decoupled weight decay.
+
+    """
+
+    learning_rate: float
+    shrinkage: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """Where a program is tuned on a task: the unit square stands for its learning rates and shrinkages.
+
+    Attributes:
+        centre: The learning rate in the middle.
+        rate: Whether the program has a learning rate to tune; it is 1 everywhere else.
+        decay: Whether it has a decoupled weight decay to tune.
+
+    """
+
+    centre: float
+    rate: bool
+    decay: bool
+
+    def at(self, unit: tuple[float, float]) -> Point:
+        """Return the point at a place of the unit square, or beyond its faces."""
+        x, y = unit
+        low, high = map(math.log10, SHRINKAGE)
+        rate = float(f"{self.centre * 10 ** (RATE_DECADES * (x - 0.5)):.3g}") if self.rate else 1.0
+        return Point(rate, 10 ** (low + (high - low) * y) if self.decay else None)
+
+    def unit(self, point: Point) -> tuple[float, float]:
+        """Return the place of a point in the unit square; 0.5 in a coordinate that is not tuned."""
+        low, high = map(math.log10, SHRINKAGE)
+        x = math.log10(point.learning_rate / self.centre) / RATE_DECADES + 0.5 if self.rate else 0.5
+        y = 0.5 if point.shrinkage is None else (math.log10(point.shrinkage) - low) / (high - low)
+        return x, y
+
+
+def box(program: Program, task: str) -> Box:
+    """Return where a program is tuned on a task, by its updates on gradients at the start."""
+    return Box(rate_centre(program, task), "lr" in remove_dead_code(program).inputs, decays_weights(program, task))
+
+
+def weight_decay(point: Point, steps: int) -> float | None:
+    """Return the weight decay that shrinks the weights as a point says over the schedule of that many steps."""
+    if point.shrinkage is None:
+        return None
+    return float(f"{point.shrinkage / (point.learning_rate * float(multipliers(steps).sum())):.3g}")
 
 
 def trials(program: Program, task: str, steps: int, count: int) -> list[Trial]:
@@ -224,17 +296,14 @@ def trials(program: Program, task: str, steps: int, count: int) -> list[Trial]:
 
     Without a learning rate that it reads, its rate is 1 in all of them.
     """
-    centre = rate_centre(program, task)
-    has_rate = "lr" in remove_dead_code(program).inputs
-    total = float(multipliers(steps).sum())
-    low, high = map(math.log10, SHRINKAGE)
-    has_decay = decays_weights(program, task)
-    points = []
-    for x, y in _points(count):
-        rate = float(f"{centre * 10 ** (RATE_DECADES * (x - 0.5)):.3g}") if has_rate else 1.0
-        decay = float(f"{10 ** (low + (high - low) * y) / (rate * total):.3g}")
-        points.append(Trial(program.with_hyperparameters(weight_decay=decay) if has_decay else program, rate))
-    return points
+    own = box(program, task)
+    row = []
+    for x, y in unit_points(count).tolist():
+        point = own.at((x, y))
+        decay = weight_decay(point, steps)
+        tuned = program if decay is None else program.with_hyperparameters(weight_decay=decay)
+        row.append(Trial(tuned, point.learning_rate))
+    return row
 
 
 def best_trial(row: Sequence[Trial], values: Sequence[float]) -> Tuned:
@@ -245,7 +314,7 @@ def best_trial(row: Sequence[Trial], values: Sequence[float]) -> Tuned:
         "weight decay": {trial.program for trial in row},
     }
     tuned = tuple(name for name, values_of in coordinates.items() if len(values_of) > 1)
-    places: dict[str, float] = dict(zip(coordinates, map(float, _points(len(row))[best]), strict=True))
+    places: dict[str, float] = dict(zip(coordinates, map(float, unit_points(len(row))[best]), strict=True))
     edges = [f"{name}, {'low' if places[name] < 0.5 else 'high'}" for name in tuned if abs(places[name] - 0.5) > 0.4]
     return Tuned(
         program=row[best].program,

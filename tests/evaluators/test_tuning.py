@@ -6,12 +6,7 @@ import numpy as np
 import pytest
 
 from evolion.discovered.library import known
-from evolion.metric import metric_of
-from evolion.primitives.parser import parse
-from evolion.primitives.program import Program
-from evolion.proxies.schedules import multipliers
-from evolion.proxies.score import Score, Status
-from evolion.tuning import (
+from evolion.evaluators.tuning import (
     RATE_DECADES,
     SHRINKAGE,
     Trial,
@@ -22,6 +17,11 @@ from evolion.tuning import (
     trials,
     update_size,
 )
+from evolion.metric import metric_of
+from evolion.primitives.parser import parse
+from evolion.primitives.program import Program
+from evolion.proxies.schedules import multipliers
+from evolion.proxies.score import Score, Status
 
 TASK, STEPS, COUNT = "digits-mlp", 500, 16
 
