@@ -38,4 +38,36 @@ DIGITS_CNN = TaskSpec(
     rungs={"10x": {"width": 2, "horizon": 2.5}, "100x": {"width": 5, "horizon": 4}},
 )
 
-SPECS = (DIGITS_MLP, DIGITS_CNN)
+MNIST1D_CNN = TaskSpec(
+    name="mnist1d-cnn",
+    family="convolution",
+    summary="convolutional net, three layers of 24 features, on generated one-dimensional digits",
+    model="convolution.SequenceConvNet",
+    sizes={"width": 24, "depth": 3, "outputs": 10, "activation": "relu"},
+    data="mnist1d:",
+    objective="cross-entropy",
+    steps=800,
+    batch_size=64,
+    learning_rates=(3e-3, 1e-2, 3e-2),
+    start=math.log(10),
+    metric="cross-entropy, nats",
+    rungs={"10x": {"width": 2, "horizon": 2.5}, "100x": {"width": 5, "horizon": 4}},
+)
+
+MNIST1D_GRU = TaskSpec(
+    name="mnist1d-gru",
+    family="recurrent",
+    summary="gated recurrent units, one layer of width 32, on generated one-dimensional digits",
+    model="recurrent.GruClassifier",
+    sizes={"width": 32, "depth": 1, "outputs": 10, "activation": "tanh"},
+    data="mnist1d:",
+    objective="cross-entropy",
+    steps=800,
+    batch_size=64,
+    learning_rates=(3e-3, 1e-2, 3e-2),
+    start=math.log(10),
+    metric="cross-entropy, nats",
+    rungs={"10x": {"width": 2, "horizon": 2.5}, "100x": {"width": 5, "horizon": 4}},
+)
+
+SPECS = (DIGITS_MLP, DIGITS_CNN, MNIST1D_CNN, MNIST1D_GRU)
