@@ -74,6 +74,7 @@ class Cell:
         seconds: Median time of a run at the task's horizon.
         slots: Numbers of optimizer state for each parameter.
         operations: Arithmetic operations of the update for each parameter and step.
+        steps: Steps of the task's horizon; None without runs of it.
 
     """
 
@@ -102,6 +103,7 @@ class Cell:
     seconds: float | None
     slots: float | None
     operations: float | None
+    steps: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,14 +131,19 @@ class Aggregate:
         control: The optimizer of which it is a renamed copy; "" for others.
         tasks: How many tasks it has a speed-up on.
         speed_up: Geometric mean of the speed-ups, first within families and then over them, with a two-level interval
-            (tasks, then seeds); None without any.
+            (tasks within families, then seeds and tuning trials within tasks); None without any.
         wall: The same for the speed-up in time, by the median times of runs; None without any.
         by_family: The geometric mean of each family.
         better: The share of (task, seed) pairs on which its loss is below the reference's, with an interval; None for
             the reference.
-        score: AlgoPerf's: the integral of the profile against the best over ratios 1 to 4, over 3.
+        score: AlgoPerf's: the integral of the profile against the best over ratios 1 to 4, over 3; None without
+            targets.
         score_without: The same with each other optimizer left out, by its name.
         diverged: The share of all its runs that did not end finite.
+        over_families: The same speed-up with an interval in which families are resampled too: what other families may
+            show, where the interval of `speed_up` is about those that are there.
+        kind: What its program works on ("element-wise", "per-tensor", "matrix"), as kinds are ranked apart; "" where it
+            was not said.
 
     """
 
@@ -147,9 +154,11 @@ class Aggregate:
     wall: Estimate | None
     by_family: Mapping[str, float]
     better: Estimate | None
-    score: float
+    score: float | None
     score_without: Mapping[str, float]
     diverged: float
+    over_families: Estimate | None = None
+    kind: str = ""
 
 
 @dataclass(frozen=True, slots=True)
