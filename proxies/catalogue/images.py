@@ -70,4 +70,77 @@ MNIST1D_GRU = TaskSpec(
     rungs={"10x": {"width": 2, "horizon": 2.5}, "100x": {"width": 5, "horizon": 4}},
 )
 
-SPECS = (DIGITS_MLP, DIGITS_CNN, MNIST1D_CNN, MNIST1D_GRU)
+GLYPH_CNN = TaskSpec(
+    name="glyph-cnn",
+    family="convolution",
+    summary="convolutional net, three layers of 24 features, on rendered characters; faces held out",
+    model="convolution.ConvNet",
+    sizes={"width": 24, "depth": 3, "outputs": 62, "activation": "relu"},
+    data="glyphs:?size=16",
+    objective="cross-entropy",
+    steps=500,
+    batch_size=32,
+    learning_rates=(3e-3, 1e-2, 3e-2),
+    start=math.log(62),
+    metric="cross-entropy, nats",
+    rungs={"10x": {"width": 2, "horizon": 2.5}, "100x": {"width": 5, "horizon": 4}},
+)
+
+GLYPH_RESNET = TaskSpec(
+    name="glyph-resnet",
+    family="convolution",
+    summary="residual net with batch norm, two stages of one block, on rendered characters; faces held out",
+    model="convolution.ResidualNet",
+    sizes={"width": 16, "depth": 1, "outputs": 62, "activation": "relu", "norm": "pre"},
+    data="glyphs:?size=16",
+    objective="cross-entropy",
+    steps=300,
+    batch_size=32,
+    learning_rates=(3e-3, 1e-2, 3e-2),
+    start=math.log(62),
+    metric="cross-entropy, nats",
+    rungs={"10x": {"width": 2, "horizon": 2.5}, "100x": {"width": 4, "depth": 2, "horizon": 3}},
+)
+
+GLYPH_VIT = TaskSpec(
+    name="glyph-vit",
+    family="transformer",
+    summary="vision transformer of width 48, two layers, on rendered characters; faces held out",
+    model="vision.VisionTransformer",
+    sizes={"width": 48, "depth": 2, "heads": 4, "outputs": 62, "patch": 4, "activation": "gelu", "norm": "pre"},
+    data="glyphs:?size=16",
+    objective="cross-entropy",
+    steps=500,
+    batch_size=32,
+    learning_rates=(1e-3, 3e-3, 1e-2),
+    start=math.log(62),
+    metric="cross-entropy, nats",
+    rungs={"10x": {"width": 2, "horizon": 2.5}, "100x": {"width": 4, "depth": 2, "horizon": 3}},
+)
+
+GLYPH_VIT_LARGE_BATCH = TaskSpec(
+    name="glyph-vit-large-batch",
+    family="transformer",
+    summary="vision transformer of width 32, one layer, on rendered characters in batches of 256; faces held out",
+    model="vision.VisionTransformer",
+    sizes={"width": 32, "depth": 1, "heads": 2, "outputs": 62, "patch": 4, "activation": "gelu", "norm": "pre"},
+    data="glyphs:?size=16",
+    objective="cross-entropy",
+    steps=250,
+    batch_size=256,
+    learning_rates=(3e-3, 1e-2, 3e-2),
+    start=math.log(62),
+    metric="cross-entropy, nats",
+    rungs={"10x": {"width": 2, "batch": 2.5}, "100x": {"width": 4, "depth": 2, "batch": 3}},
+)
+
+SPECS = (
+    DIGITS_MLP,
+    DIGITS_CNN,
+    MNIST1D_CNN,
+    MNIST1D_GRU,
+    GLYPH_CNN,
+    GLYPH_RESNET,
+    GLYPH_VIT,
+    GLYPH_VIT_LARGE_BATCH,
+)
