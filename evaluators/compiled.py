@@ -18,19 +18,22 @@ from evolion.proxies.curvature import Curvature
 
 __all__ = ["compile_and_run"]
 
+ARGUMENTS = ("weight_decay",)
+"""Hyperparameters that a compiled loop takes as arguments: what is tuned by many trials shares one compilation."""
+
 
 def _rule(program: Program, layout: Layout) -> UpdateRule:
     """Return the program as an update rule that works on the tensors and hands over one vector."""
     step = stepper(program)
-    # Numbers stay Python's, so that counts such as the steps of an iteration are known when the loop is compiled.
-    fixed = {h.name: h.value for h in program.hyperparameters}
+    # Other numbers stay Python's, so that counts such as the steps of an iteration are known when the loop is compiled.
+    fixed = {h.name: h.value for h in program.hyperparameters if h.name not in ARGUMENTS}
 
     def init(_: Any, weights: jax.Array) -> dict[str, Any]:
         slots = initial_slots(program, layout.shapes, jnp.float32)
         return slots | ({"w0": _tensors(weights, layout)} if "w0" in program.inputs else {})
 
-    def update(_: Any, state: dict[str, Any], inputs: StepInputs) -> tuple[jax.Array, dict[str, Any]]:
-        given: dict[str, Any] = {"w": inputs.weights, "g": inputs.gradient, "loss": inputs.loss}
+    def update(own: Any, state: dict[str, Any], inputs: StepInputs) -> tuple[jax.Array, dict[str, Any]]:
+        given: dict[str, Any] = own | {"w": inputs.weights, "g": inputs.gradient, "loss": inputs.loss}
         given |= {name: inputs.scalars[i] for i, name in enumerate(("lr", "t", "horizon"))}
         if "noise" in program.inputs:
             given["noise"] = inputs.noise()
@@ -43,6 +46,12 @@ def _rule(program: Program, layout: Layout) -> UpdateRule:
         return jnp.concatenate([jnp.ravel(tensor) for tensor in tensors]), state | slots
 
     return UpdateRule(init, update)
+
+
+def arguments_of(program: Program) -> dict[str, np.float32]:
+    """Return what the compiled loop of a program takes as arguments."""
+    with np.errstate(over="ignore"):
+        return {h.name: np.float32(h.value) for h in program.hyperparameters if h.name in ARGUMENTS}
 
 
 def _tensors(vector: jax.Array, layout: Layout) -> list[jax.Array]:
@@ -67,12 +76,14 @@ def compile_and_run(
 ) -> Outcome:
     """Train `task` with a program compiled for it; `learning_rates` is the rate of every step.
 
-    A program that reads `hess` is given the estimate that `curvature` names; others do not depend on it. Learning rates
-    and seeds share one compilation; the last eight programs are kept.
+    A program that reads `hess` is given the estimate that `curvature` names; others do not depend on it. Learning
+    rates, weight decays and seeds share one compilation; the last eight programs are kept.
     """
     steps = len(learning_rates)
     table = np.stack(
         [learning_rates, np.arange(1, steps + 1), np.full(steps, steps)], axis=1, dtype=np.float32, casting="same_kind"
     )
     needed = curvature if "hess" in program.inputs else None
-    return _compiled(program, task, needed)(None, table, seed=seed, split=split)
+    own = arguments_of(program)
+    shared = program.with_hyperparameters(**dict.fromkeys(own, 0.0))
+    return _compiled(shared, task, needed)(own, table, seed=seed, split=split)

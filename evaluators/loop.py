@@ -24,6 +24,9 @@ from evolion.proxies.task import Task
 __all__ = ["Outcome", "StepInputs", "TrainingLoop", "UpdateRule", "flat_task", "training_loop"]
 
 
+SMALLEST_CAPACITY = 512
+
+
 class StepInputs(NamedTuple):
     """What an update rule may read at one step, besides its own state.
 
@@ -72,7 +75,7 @@ class Outcome(NamedTuple):
     """What one training run leaves.
 
     Attributes:
-        losses: Training loss of each step done, NaN after them; shape (horizon,).
+        losses: Training loss of each step done, NaN after them; its shape is at least (horizon,).
         steps: The number of steps done, shape ().
         final: The loss on the evaluation split, shape ().
         finite: Whether weights and loss ended finite, shape ().
@@ -110,13 +113,22 @@ def flat_task(name: str) -> FlatTask:
 
     @lru_cache(maxsize=64)
     def order(seed: int, steps: int) -> jax.Array:
-        return jnp.asarray(task.order(seed, steps))
+        rows = task.order(seed, steps)
+        return jnp.asarray(np.pad(rows, ((0, _capacity(steps) - steps), (0, 0))))
 
     @lru_cache(maxsize=3)
     def batches(split: Split) -> Any:
         return jax.device_put(dict(task.data(split)))
 
     return FlatTask(task, layout, unravel, weights, order, batches)
+
+
+def _capacity(steps: int) -> int:
+    """Return the length to which the arrays of a run are padded, so that runs of many lengths share a compilation."""
+    capacity = SMALLEST_CAPACITY
+    while capacity < steps:
+        capacity *= 8
+    return capacity
 
 
 class TrainingLoop(Protocol):
@@ -132,8 +144,9 @@ class TrainingLoop(Protocol):
 def training_loop(flat: FlatTask, rule: UpdateRule, curvature: Curvature | None = None) -> TrainingLoop:
     """Return the compiled loop of a task and an update rule, whose `arguments` it takes.
 
-    It is traced once per shape of the arguments, so once per horizon, whatever the program. It stops at the first loss
-    that is not finite. With `curvature` the rule is given that estimate of the Hessian diagonal.
+    It is traced once per shape of the arguments and for horizons up to 512, 4,096, 32,768, …, whatever the program.
+    It stops at the first loss that is not finite. With `curvature` the rule is given that estimate of the Hessian
+    diagonal.
 
     Raises:
         ValueError: If the task cannot give the estimate.
@@ -145,9 +158,19 @@ def training_loop(flat: FlatTask, rule: UpdateRule, curvature: Curvature | None 
     compiled = jax.jit(_run(flat, rule, curvature))
 
     def train(arguments: Any, table: np.ndarray[Any, np.dtype[np.float32]], *, seed: int, split: Split) -> Outcome:
-        weights, order = flat.weights(seed), flat.order(seed, len(table))
+        horizon = len(table)
+        weights, order = flat.weights(seed), flat.order(seed, horizon)
+        padded = np.zeros((len(order), table.shape[1]), np.float32)
+        padded[:horizon] = table
         outcome: Outcome = compiled(
-            arguments, weights, flat.batches("train"), order, flat.batches(split), table, np.int32(seed)
+            arguments,
+            weights,
+            flat.batches("train"),
+            order,
+            flat.batches(split),
+            padded,
+            np.int32(horizon),
+            np.int32(seed),
         )
         return outcome
 
@@ -165,10 +188,9 @@ def _run(flat: FlatTask, rule: UpdateRule, curvature: Curvature | None) -> Calla
         order: jax.Array,
         evaluation: Any,
         table: jax.Array,
+        horizon: jax.Array,
         seed: jax.Array,
     ) -> Outcome:
-        horizon = order.shape[0]
-
         def unfinished(carry: tuple[Any, ...]) -> jax.Array:
             step, *_, finite = carry
             return jnp.logical_and(step < horizon, finite)
@@ -192,7 +214,7 @@ def _run(flat: FlatTask, rule: UpdateRule, curvature: Curvature | None) -> Calla
             losses = lax.dynamic_update_index_in_dim(losses, value, step, 0)
             return step + 1, weights - update, past, state, hess, losses, jnp.isfinite(value)
 
-        losses = jnp.full(horizon, jnp.nan, jnp.float32)
+        losses = jnp.full(order.shape[0], jnp.nan, jnp.float32)
         # Without an estimate there is nothing to carry: programs that do not read it train in the loop they had.
         hess = None if curvature is None else jnp.zeros_like(weights)
         past = kept_weights(weights, flat.task.gradient_delay)

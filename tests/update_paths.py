@@ -73,8 +73,11 @@ def interpreted(program: Program) -> NDArray[np.float32]:
 def compiled_paths(programs: list[Program]) -> list[NDArray[np.float32]]:
     """The same of the compiled path, all in one compilation."""
     table = np.stack([RATES, np.arange(1, STEPS + 1), np.full(STEPS, STEPS)], axis=1).astype(np.float32)
-    rules = [(compiled._rule(program, LAYOUT), "hess" in program.inputs) for program in programs]
-    paths = jax.jit(lambda: [path(rule, None, table, hess=hess) for rule, hess in rules])
+    rules = [
+        (compiled._rule(program, LAYOUT), compiled.arguments_of(program), "hess" in program.inputs)
+        for program in programs
+    ]
+    paths = jax.jit(lambda: [path(rule, arguments, table, hess=hess) for rule, arguments, hess in rules])
     return [np.asarray(weights) for weights in paths()]
 
 

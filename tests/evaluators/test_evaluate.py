@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import subprocess
 import sys
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -232,3 +234,21 @@ def test_the_split_decides_where_the_loss_is_taken() -> None:
     assert one.curve == other.curve
     assert one.train_loss == other.train_loss
     assert one.loss != other.loss
+
+
+def test_trials_of_a_compiled_program_share_one_compilation(caplog: pytest.LogCaptureFixture) -> None:
+    """Tuning a matrix program costs one compilation: rates, weight decays and horizons up to 512 are arguments."""
+    program = parse(
+        "def train(w, g, lr, *, weight_decay=0.1):\n"
+        "    return lr * (orthogonalize(g, 5, 3.4, -4.8, 2) + weight_decay * w)\n"
+    )
+    first = evaluate_compiled(job(program, steps=7))
+    caplog.clear()
+    with jax.log_compiles(True), caplog.at_level(logging.WARNING, logger="jax"):
+        others = [
+            evaluate_compiled(job(program.with_hyperparameters(weight_decay=decay), steps=steps))
+            for decay, steps in ((0.1, 7), (0.0, 7), (3.0, 7), (0.1, 8))
+        ]
+    assert not [record for record in caplog.records if "Compiling run" in record.getMessage()]
+    assert others[0] == first
+    assert len({score.loss for score in others}) == len(others)
