@@ -23,6 +23,7 @@ class Comparison:
     Attributes:
         reference: The optimizer in whose steps speed-ups are.
         controls: By optimizer, the one of which it is a renamed copy; "" for others.
+        timed: Those with horizons of their own, without which no time is known but that of the task's.
         scored: By task, then by optimizer.
         resampler: The source of the draws.
         level: Of the intervals.
@@ -31,24 +32,25 @@ class Comparison:
 
     reference: str
     controls: Mapping[str, str]
+    timed: Sequence[str]
     scored: Mapping[str, Mapping[str, Scored]]
     resampler: Resampler
     level: float
 
     def times(self) -> dict[str, profiles.Times]:
-        """Return the times of all optimizers; those of a cell without runs are None, which counts as never."""
+        """Return the times of those that have any; of a cell without runs they are None, which counts as never."""
         return {
             name: {
                 (task, share): time
                 for task, cells in self.scored.items()
                 for share, time in cells[name].cell.times.items()
             }
-            for name in self.controls
+            for name in self.timed
         }
 
     def pool(self, optimizer: str, without: str = "") -> list[str]:
         """Return those among whom the best is sought: no renamed copies, which would raise the bar, but itself."""
-        return [name for name, of in self.controls.items() if (not of and name != without) or name == optimizer]
+        return [name for name in self.timed if (not self.controls[name] and name != without) or name == optimizer]
 
 
 def aggregate(comparison: Comparison, name: str, kind: str) -> Aggregate:
@@ -64,6 +66,8 @@ def aggregate(comparison: Comparison, name: str, kind: str) -> Aggregate:
         return _balanced(comparison, cells, draws, points, over_families)
 
     def score(without: str = "") -> float | None:
+        if name not in found:
+            return None
         return profiles.score(profiles.ratios_to_best(found, name, comparison.pool(name, without)))
 
     left_out = {
@@ -90,9 +94,9 @@ def aggregate(comparison: Comparison, name: str, kind: str) -> Aggregate:
 def profiles_of(
     comparison: Comparison, ratios: Callable[[Mapping[str, profiles.Times], str], list[float]], grid: Sequence[float]
 ) -> tuple[Profile, ...]:
-    """Return the profile of each optimizer in their order."""
+    """Return the profile of each optimizer that has times, in their order."""
     found = comparison.times()
-    return tuple(profiles.profile(name, ratios(found, name), grid) for name in comparison.controls)
+    return tuple(profiles.profile(name, ratios(found, name), grid) for name in comparison.timed)
 
 
 def _log(scored: Scored) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -107,11 +107,15 @@ def means(rows: Sequence[Row]) -> dict[float, float]:
     return {horizon: math.fsum(losses.values()) / len(losses) for horizon, losses in rungs(rows).items()}
 
 
-def score_task(task: TaskRows, reference: str, resampler: Resampler, level: float) -> dict[str, Scored]:
-    """Return the scored cells of a task by optimizer, in their order."""
+def score_task(
+    task: TaskRows, reference: str, timed: Collection[str], resampler: Resampler, level: float
+) -> dict[str, Scored]:
+    """Return the scored cells of a task by optimizer, in their order; only those in `timed` have times to targets."""
 
     def luck(rows: Sequence[Row]) -> Floats:
-        return reselection(resampler, f"trials of {task.task}", _tuning_losses(task, rows), task.scale)
+        # Named by their points: renamed copies of the reference have points of their own, and draws of their own.
+        places = [row.unit for row in _tuning(rows)]
+        return reselection(resampler, f"trials of {task.task} {places}", _tuning_losses(task, rows), task.scale)
 
     seeds = f"seeds of {task.task}"
     base = task.rows[reference]
@@ -130,32 +134,53 @@ def score_task(task: TaskRows, reference: str, resampler: Resampler, level: floa
     scored = {}
     for name, rows in task.rows.items():
         found, logs = speed(name, rows)
-        pairs = [] if name == reference else _pairs(rows, base)
         cell = replace(
             _own(name, task, rows),
-            difference=_difference(pairs, level),
+            difference=None if name == reference else _difference(rows, base, level),
             corrected=corrected.get(name),
             speed_up=found,
-            times=profiles.times(means(rows), goals),
+            times=profiles.times(means(rows), goals) if name in timed else {},
         )
-        wins = {seed: 0.5 if ours == theirs else float(ours < theirs) for seed, ours, theirs in pairs}
+        wins = {} if name == reference else _wins(rows, base)
         scored[name] = Scored(cell, logs, wins, len(rows), _failed(rows))
     return scored
 
 
-def _pairs(rows: Sequence[Row], base: Sequence[Row]) -> list[tuple[int, float, float]]:
-    """Return seed, loss and loss of the reference for the seeds that both have."""
+def _wins(rows: Sequence[Row], base: Sequence[Row]) -> dict[int, float]:
+    """Return by seed whether the loss is below the reference's at that seed: 1, at equal losses 1/2, else 0.
+
+    Without a seed that both have, the share of the reference's seeds that it is below.
+    """
     ours, theirs = rungs(rows).get(1.0, {}), rungs(base).get(1.0, {})
-    return [(seed, ours[seed], theirs[seed]) for seed in sorted(ours.keys() & theirs.keys())]
+
+    def win(loss: float, other: float) -> float:
+        return 0.5 if loss == other else float(loss < other)
+
+    shared = ours.keys() & theirs.keys()
+    if shared or not theirs:
+        return {seed: win(ours[seed], theirs[seed]) for seed in sorted(shared)}
+    return {seed: math.fsum(win(loss, other) for other in theirs.values()) / len(theirs) for seed, loss in ours.items()}
 
 
-def _difference(pairs: Sequence[tuple[int, float, float]], level: float) -> Estimate | None:
-    """Return the mean difference with its Student interval; None if a run diverged or there are fewer than two."""
-    if len(pairs) < 2 or not np.isfinite([pair[1:] for pair in pairs]).all():
+def _difference(rows: Sequence[Row], base: Sequence[Row], level: float) -> Estimate | None:
+    """Return the mean difference with its interval: Student's paired by seed, Welch's where no seed is shared.
+
+    None if a run diverged, or there are fewer than two pairs (or seeds, without pairs).
+    """
+    ours, theirs = rungs(rows).get(1.0, {}), rungs(base).get(1.0, {})
+    shared = sorted(ours.keys() & theirs.keys())
+    left = np.array([ours[seed] for seed in shared or sorted(ours)])
+    right = np.array([theirs[seed] for seed in shared or sorted(theirs)])
+    if min(left.size, right.size) < 2 or not (np.isfinite(left).all() and np.isfinite(right).all()):
         return None
-    differences = np.array([ours - theirs for _, ours, theirs in pairs])
-    mean = float(differences.mean())
-    half = float(stats.t.ppf((1 + level) / 2, differences.size - 1)) * float(stats.sem(differences))
+    if shared:
+        mean, error, freedom = float((left - right).mean()), float(stats.sem(left - right)), left.size - 1.0
+    else:
+        mean, parts = float(left.mean() - right.mean()), [float(stats.sem(left)) ** 2, float(stats.sem(right)) ** 2]
+        error = math.sqrt(sum(parts))
+        sizes = (left.size - 1, right.size - 1)
+        freedom = error**4 / sum(part**2 / n for part, n in zip(parts, sizes, strict=True)) if error else 1.0
+    half = float(stats.t.ppf((1 + level) / 2, freedom)) * error
     return Estimate(mean, mean - half, mean + half)
 
 
@@ -209,14 +234,16 @@ def _decades(distance: float) -> int:
     return math.ceil(max(0.0, distance) / EXTENSION - 1e-9)
 
 
-def _edges(best: Row | None, faces: Sequence[tuple[float, float]]) -> tuple[str, ...]:
+def _edges(rows: Sequence[Row], best: Row | None, faces: Sequence[tuple[float, float]]) -> tuple[str, ...]:
+    """Return the faces near which the best trial lies, of the coordinates that trials differ in."""
     if best is None or best.unit is None:
         return ()
+    trials = in_stage(rows, *TRIALS)
+    values = ({row.learning_rate for row in trials}, {row.shrinkage for row in trials})
     found = []
-    for name, place, (low, high) in zip(COORDINATES, best.unit, faces, strict=True):
-        if name == "shrinkage" and best.shrinkage is None:
-            continue
-        found += [f"{name}, low"] * (place < low + EDGE) + [f"{name}, high"] * (place > high - EDGE)
+    for name, place, (low, high), tuned in zip(COORDINATES, best.unit, faces, values, strict=True):
+        if len(tuned) > 1:
+            found += [f"{name}, low"] * (place < low + EDGE) + [f"{name}, high"] * (place > high - EDGE)
     return tuple(found)
 
 
@@ -225,8 +252,9 @@ def _rates(task: TaskRows, rows: Sequence[Row], best: Row | None) -> tuple[tuple
     by_rate: dict[float, list[float]] = {}
     for row in in_stage(rows, Stage.SENSITIVITY):
         by_rate.setdefault(row.learning_rate, []).append(loss_of(row))
-    if by_rate and best is not None:
-        by_rate.setdefault(best.learning_rate, [loss_of(best)])
+    # Where the tuned rate is one of the grid, the two may differ in their last bits.
+    if by_rate and best is not None and not any(math.isclose(best.learning_rate, rate) for rate in by_rate):
+        by_rate[best.learning_rate] = [loss_of(best)]
     return tuple((rate, math.fsum(losses) / len(losses)) for rate, losses in sorted(by_rate.items()))
 
 
@@ -248,7 +276,7 @@ def _own(name: str, task: TaskRows, rows: Sequence[Row]) -> Cell:
         family=task.family,
         learning_rate=tuned.learning_rate if tuned else None,
         shrinkage=tuned.shrinkage if tuned else None,
-        edges=_edges(best, faces),
+        edges=_edges(rows, best, faces),
         extensions=extensions,
         trials=len(in_stage(rows, *TRIALS)),
         losses=losses,
@@ -278,5 +306,8 @@ def _failed(rows: Sequence[Row]) -> int:
 
 def _tuning_losses(task: TaskRows, rows: Sequence[Row]) -> list[float]:
     """Return the losses of the quasi-random trials by their number, none above the start."""
-    trials = sorted(in_stage(rows, Stage.TUNING), key=lambda row: -1 if row.trial is None else row.trial)
-    return clipped([loss_of(row) for row in trials], task.start)
+    return clipped([loss_of(row) for row in _tuning(rows)], task.start)
+
+
+def _tuning(rows: Sequence[Row]) -> list[Row]:
+    return sorted(in_stage(rows, Stage.TUNING), key=lambda row: -1 if row.trial is None else row.trial)

@@ -175,6 +175,7 @@ class Report:
         band: The least and the largest aggregate speed-up among the renamed copies of the reference: what chance alone
             does; None without copies.
         notes: What a reader has to know: tasks left out, optima at an edge, cells that are empty.
+        missing: Tasks that were left out, as their data are missing.
 
     """
 
@@ -186,3 +187,4 @@ class Report:
     reference_profiles: tuple[Profile, ...]
     band: tuple[float, float] | None
     notes: tuple[str, ...]
+    missing: tuple[str, ...] = ()

@@ -6,21 +6,23 @@ Choices that a reader of the numbers should know:
   mean loss, its speed-up is censored at the shortest horizon of the reference, and it reaches no target.
 - Intervals are percentiles of bootstrap draws over tasks within families, seeds within tasks (the same seeds for all
   optimizers, so that they stay paired) and the quasi-random tuning trials (`resampling.reselection`).
-- The difference of losses has a Student interval, paired by seed; its corrected probability is Dunnett's.
+- The difference of losses has a Student interval, paired by seed; its corrected probability is Dunnett's, which knows
+  no pairs. Renamed copies of the reference have seeds of their own: theirs is Welch's interval.
 - Losses are interpolated as logarithms of the excess over the floor where that is known (`speedup.task_scale`).
 """
 
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from evolion.evaluators.protocol import profiles
 from evolion.evaluators.protocol.aggregates import Comparison, aggregate, profiles_of
-from evolion.evaluators.protocol.cells import score_task, task_rows
+from evolion.evaluators.protocol.cells import loss_of, score_task, task_rows
 from evolion.evaluators.protocol.report import Aggregate, Cell, Report
 from evolion.evaluators.protocol.resampling import Resampler
-from evolion.evaluators.protocol.rows import Row, Stage
+from evolion.evaluators.protocol.rows import Row, Stage, in_stage
 
 __all__ = ["RowsError", "report"]
 
@@ -67,10 +69,12 @@ def report(
     by_task: dict[str, list[Row]] = {}
     for row in sorted(table, key=lambda row: (row.family, row.task)):
         by_task.setdefault(row.task, []).append(row)
+    timed = [name for name in optimizers if name == reference or _is_timed(table, name)]
     scored = {
-        task: score_task(task_rows(chosen, optimizers), reference, resampler, level) for task, chosen in by_task.items()
+        task: score_task(task_rows(chosen, optimizers), reference, timed, resampler, level)
+        for task, chosen in by_task.items()
     }
-    comparison = Comparison(reference, {name: controls[name] for name in optimizers}, scored, resampler, level)
+    comparison = Comparison(reference, {name: controls[name] for name in optimizers}, timed, scored, resampler, level)
     aggregates = tuple(aggregate(comparison, name, kinds.get(name, "")) for name in optimizers)
     cells = tuple(found.cell for by_name in scored.values() for found in by_name.values())
     return Report(
@@ -90,7 +94,18 @@ def report(
         ),
         band=_band(aggregates, reference),
         notes=tuple(_notes(table, cells, reference, missing)),
+        missing=tuple(missing),
     )
+
+
+def _is_timed(table: Sequence[Row], name: str) -> bool:
+    """Whether times to targets mean something: with horizons of its own, or if no run at the task's ended finite.
+
+    A renamed copy has the task's horizon alone: its time to a loose target would be that horizon, however good it is.
+    """
+    rows = [row for row in table if row.optimizer == name]
+    ended = any(math.isfinite(loss_of(row)) for row in in_stage(rows, Stage.REPORT))
+    return any(row.stage is Stage.HORIZON for row in rows) or not ended
 
 
 def _check(table: Sequence[Row], reference: str) -> None:
