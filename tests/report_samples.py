@@ -31,9 +31,9 @@ def row(task: str, optimizer: str, stage: Stage, seed: int, loss: float, **chang
     curve = loss + (START - loss) * steps**-0.6 + noise if ok else np.asarray([START, 9.0, 40.0])
     plain = Row(
         id=f"{task} {optimizer} {stage} {seed} {changes}", optimizer=optimizer, program=optimizer, control="",
-        task=task, family=FAMILIES.get(task, "other"), task_digest="d", parameters=1000, floor=FLOOR, stage=stage, trial=None,
-        unit=None, learning_rate=1e-3, shrinkage=0.3, weight_decay=0.1, horizon=1.0, steps=STEPS, batch_size=32,
-        seed=seed, status=Status.OK if ok else Status.DIVERGED, loss=loss if ok else None,
+        task=task, family=FAMILIES.get(task, "other"), task_digest="d", parameters=1000, floor=FLOOR, stage=stage,
+        trial=None, unit=None, learning_rate=1e-3, shrinkage=0.3, weight_decay=0.1, horizon=1.0, steps=STEPS,
+        batch_size=32, seed=seed, status=Status.OK if ok else Status.DIVERGED, loss=loss if ok else None,
         train_loss=loss if ok else None, start=START, curve=tuple(curve.tolist()), seconds=1.5, slots=2.0,
         operations=12.0, numerics="cpu",
     )  # fmt: skip

@@ -31,7 +31,8 @@ __all__ = [
 ]
 
 INK, GREY, RULE, SHADE = "#1a1a1a", "#7a7a7a", "#d8d8d8", "#ececec"
-REFERENCE = "#000000"
+# Not quite black: SVG leaves out black as what need not be said, and a dark page could not exchange it.
+REFERENCE = "#111111"
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 """Okabe and Ito (2008), "Color universal design", without yellow, which does not show on white; black is the
 reference's."""
