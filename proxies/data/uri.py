@@ -24,6 +24,7 @@ SCHEMES: Mapping[str, str] = {
     "collocation": "collocation",
     # brought by packages
     "digits": "digits",
+    "noisy-digits": "noisy_digits",
     "image-patches": "sample_images",
     "image-field": "sample_images",
     "glyphs": "glyphs",

@@ -1,0 +1,62 @@
+"""`collocation:?frequencies=1-2-4`: points of the unit interval and the right-hand side of -u'' = f there.
+
+f is a sum of sines of the given frequencies with equal amplitudes and mean square 1; the solution with u(0) = u(1) = 0
+is `solution`. The frequencies' shares of u fall as the square of the frequency while f weighs them alike, which is why
+networks trained on residuals are ill-conditioned (Krishnapriyan et al., arXiv:2109.01050).
+"""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evolion.proxies.data.source import SPLITS, DataError, Field, GeneratedSource, Info, Source
+from evolion.proxies.data.streams import rounded, uniform
+from evolion.proxies.data.uri import Uri
+
+_STREAM = 17
+
+
+def open_uri(uri: Uri) -> Source:
+    """Points x (inputs, float32, shape (1,)) and f(x) (targets, float32, shape (1,)), without end."""
+    frequencies = _frequencies(uri.text, uri.text_option("frequencies", "1-2-4"))
+    field = Field("float32", (1,))
+    info = Info(
+        fields={"inputs": field, "targets": field},
+        examples=dict.fromkeys(SPLITS),
+        digest=hashlib.sha256(f"collocation 1 {frequencies}".encode()).hexdigest(),
+        floor=0.0,
+        note="generated",
+    )
+    return GeneratedSource(info, _STREAM, _generator(frequencies))
+
+
+def _frequencies(uri: str, text: str) -> tuple[int, ...]:
+    parts = text.split("-")
+    if not all(part.isascii() and part.isdigit() and 0 < int(part[:6]) <= 1000 for part in parts):
+        raise DataError(f"{uri}: frequencies is {text!r}, not whole numbers from 1 to 1000 with hyphens between them")
+    if len({*parts}) < len(parts):
+        raise DataError(f"{uri}: frequencies is {text!r}, which names one twice")
+    return tuple(int(part) for part in parts)
+
+
+def source_term(x: NDArray[np.float64], frequencies: tuple[int, ...]) -> NDArray[np.float64]:
+    """f(x), of the shape of x: mean square 1 over the unit interval."""
+    waves = sum(np.sin(k * np.pi * x) for k in frequencies)
+    return np.asarray(np.sqrt(2 / len(frequencies)) * waves)
+
+
+def solution(x: NDArray[np.float64], frequencies: tuple[int, ...]) -> NDArray[np.float64]:
+    """u(x) with -u'' = f and u(0) = u(1) = 0, of the shape of x."""
+    waves = sum(np.sin(k * np.pi * x) / (k * np.pi) ** 2 for k in frequencies)
+    return np.asarray(np.sqrt(2 / len(frequencies)) * waves)
+
+
+def _generator(frequencies: tuple[int, ...]) -> Callable[[np.random.PCG64, int], Mapping[str, NDArray[Any]]]:
+    def generate(bits: np.random.PCG64, count: int) -> Mapping[str, NDArray[Any]]:
+        x = rounded(uniform(bits, (count, 1)), 2.0**-23)
+        return {"inputs": x, "targets": rounded(source_term(x.astype(np.float64), frequencies), 2.0**-14)}
+
+    return generate
