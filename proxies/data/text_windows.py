@@ -1,6 +1,6 @@
 """Text as examples: token arrays cut into windows that do not overlap."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,7 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evolion.proxies.data.arrays import digest
+from evolion.proxies.data.file_splits import divide
 from evolion.proxies.data.source import SPLITS, DataError, Field, Info, Source, Split
+from evolion.proxies.data.splitting import record_digest
 
 BYTES = 256
 """The vocabulary of text as bytes."""
@@ -16,11 +18,24 @@ BYTES = 256
 END_OF_DOCUMENT = b"\0"
 
 
-def bytes_of(documents: Iterable[str]) -> NDArray[np.uint8]:
-    """Documents as one run of UTF-8 bytes, each followed by a zero byte; uint8, shape (bytes,)."""
-    # What JSON may hold and UTF-8 may not (half of a surrogate pair) becomes a question mark.
-    text = b"".join(document.encode("utf-8", "replace") + END_OF_DOCUMENT for document in documents)
-    return np.frombuffer(text, np.uint8)
+def document_windows(name: str, documents: Sequence[bytes], named: Sequence[Split], context: int) -> Source:
+    """Windows of bytes; whole documents are assigned to splits, equal ones to the same.
+
+    Args:
+        name: The file, folder or pattern that errors speak of.
+        documents: UTF-8; a zero byte is put after each.
+        named: The split that each is published in.
+        context: The length of an example.
+
+    Raises:
+        DataError: If a split has too little text for one window, or training is missing.
+
+    """
+    places = divide(name, [record_digest([document]) for document in documents], named)
+    text = {
+        split: b"".join(documents[number] + END_OF_DOCUMENT for number in numbers) for split, numbers in places.items()
+    }
+    return windows({split: [np.frombuffer(run, np.uint8)] for split, run in text.items()}, context, name=name)
 
 
 def windows(

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evolion.proxies.data.source import SPLITS, DataError, Source
-from evolion.proxies.data.text_windows import bytes_of, windows
+from evolion.proxies.data.text_windows import document_windows, windows
 
 
 def of(*parts: Any, context: int = 4, vocabulary: int = 256) -> Source:
@@ -70,8 +70,28 @@ def test_digest_follows_text_and_context() -> None:
     assert of(np.arange(20)).info.digest == base.info.digest
 
 
-def test_documents_end_with_a_zero_byte() -> None:
-    """Text is UTF-8, documents are told apart, and what UTF-8 cannot hold does not stop the reading."""
-    assert bytes_of(["aé", "b"]).tobytes() == b"a\xc3\xa9\0b\0"
-    assert bytes_of(["\ud800"]).tobytes() == b"?\0"
-    assert bytes_of([]).shape == (0,)
+def test_documents_are_kept_whole_and_apart() -> None:
+    """A document lies in one split, wherever it stands among the others, and ends with a zero byte."""
+    documents = [f"document {number}".encode() for number in range(200)]
+
+    def texts(order: list[bytes]) -> dict[str, set[bytes]]:
+        source = document_windows("text", order, ["train"] * len(order), 1)
+        found = {}
+        for split in SPLITS:
+            count = source.info.examples[split]
+            assert count is not None
+            batch = source.gather(split, np.arange(count))
+            run = np.stack([batch["inputs"], batch["targets"]], axis=-1).astype(np.uint8).tobytes()
+            found[split] = set(run.split(b"\0")[:-1])
+        return found
+
+    first = texts(documents)
+    assert sum(len(part) for part in first.values()) >= 198  # a window cut short may lose a last one
+    assert set().union(*first.values()) <= set(documents)
+    assert texts(documents[::-1])["validation"] == first["validation"]
+
+
+def test_documents_of_training_alone_are_needed() -> None:
+    """Text that is published for testing is never trained on."""
+    with pytest.raises(DataError, match=r"text: its files are for test by their names; give those for training"):
+        document_windows("text", [b"some text"], ["test"], 2)
