@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from evolion.cli_compare import compare
+from evolion.cli_data import data
 from evolion.cli_evaluate import evaluate
 from evolion.cli_programs import COMMANDS
 from evolion.cli_text import JSON
@@ -158,7 +160,7 @@ def _status(store: RunStore) -> dict[str, Any]:
     }
 
 
-for command in (*COMMANDS, evaluate):
+for command in (*COMMANDS, data, evaluate, compare):
     cli.add_command(command)
 
 

@@ -1,0 +1,164 @@
+"""The command `evolion compare`."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from evolion.cli_text import JSON
+from evolion.errors import InputError
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from evolion.compare import Comparison
+    from evolion.evaluators.protocol.plan import Plan
+
+__all__ = ["compare"]
+
+QUICK_TASKS = 2
+"""How many tasks of a set the quick profile takes."""
+
+
+@click.command()
+@click.argument("specs", nargs=-1, required=True, metavar="OPTIMIZER...")
+@click.option("--set", "source", metavar="NAME", help="A set of tasks, such as search or validation.")
+@click.option("--task", "names", multiple=True, metavar="NAME", help="A task, instead of a set; repeatable.")
+@click.option("--trials", type=click.IntRange(1), metavar="K", help="Tuning trials of each on a task; 16 without it.")
+@click.option("--seeds", type=click.IntRange(1), metavar="S", help="Fresh seeds of what is reported; 4 without it.")
+@click.option("--controls", type=click.IntRange(0), metavar="N", help="Renamed copies of the reference; 2 without it.")
+@click.option("--steps", type=click.IntRange(1), metavar="N", help="Horizon; each task's own without it.")
+@click.option("--quick", is_flag=True, help="6 trials, 2 seeds, 1 copy, 2 horizons, the 2 fastest tasks of the set.")
+@click.option("--reference", metavar="NAME", help="In whose steps speed-ups are; adamw, or the first, without it.")
+@click.option("--workers", type=click.IntRange(1), metavar="N", help="Processes; as many as CPUs without it.")
+@click.option("--out", metavar="DIR", help="The folder; one that goes by the plan, in comparisons/, without it.")
+@click.option("--progress", is_flag=True, help="Write a plain line now and then, for a log.")
+@JSON
+def compare(
+    specs: tuple[str, ...],
+    source: str | None,
+    names: tuple[str, ...],
+    trials: int | None,
+    seeds: int | None,
+    controls: int | None,
+    steps: int | None,
+    quick: bool,
+    reference: str | None,
+    workers: int | None,
+    out: str | None,
+    progress: bool,
+    as_json: bool,
+) -> None:
+    """Tune optimizers alike on a set of tasks and say how many steps of tuned AdamW one of their steps is worth.
+
+    Every optimizer gets the same number of trials at the same points of its box of peak learning rate and total
+    shrinkage, and is reported on fresh seeds and the test split. The same command in the same folder goes on where it
+    was stopped. The folder gets table.jsonl, plan.json, report.txt, report.html and pictures/.
+    """
+    from evolion.compare import default_folder
+
+    if (source is None) == (not names):
+        raise click.UsageError("name a set with --set, or tasks with --task, one of the two")
+    tasks = _tasks(source, names, quick)
+    plan = _plan(specs, tasks, reference, trials=trials, seeds=seeds, controls=controls, steps=steps, quick=quick)
+    folder = default_folder(plan, source or "") if out is None else Path(out)
+    with _interruptible(folder):
+        found = _run(plan, source or "", folder, workers, quiet=as_json, progress=progress)
+    if as_json:
+        print(_json(found))
+        return
+    print(found.text.rstrip())
+    print(f"\nin {folder}: {', '.join(found.files)}")
+
+
+def _tasks(source: str | None, names: tuple[str, ...], quick: bool) -> tuple[str, ...]:
+    from evolion.api import check_task
+
+    if source is None:
+        for name in names:
+            check_task(name)
+        return tuple(dict.fromkeys(names))
+    from evolion.proxies.sets import get_set
+
+    try:
+        tasks = get_set(source).tasks
+    except ValueError as error:
+        raise InputError(str(error)) from None
+    return tasks[:QUICK_TASKS] if quick else tasks
+
+
+def _plan(specs: tuple[str, ...], tasks: tuple[str, ...], reference: str | None, **options: Any) -> Plan:
+    from evolion.api import load
+    from evolion.evaluators.protocol.plan import PlanError, make_plan
+
+    twice = next((spec for i, spec in enumerate(specs) if spec in specs[:i]), None)
+    if twice is not None:
+        raise InputError(f"the optimizer {twice!r} stands there twice: name each once")
+    programs = {spec: str(load(spec)) for spec in specs}
+    try:
+        return make_plan(programs, tasks, reference=reference, **options)
+    except PlanError as error:
+        raise InputError(str(error)) from None
+
+
+def _run(plan: Plan, source: str, folder: Path, workers: int | None, *, quiet: bool, progress: bool) -> Comparison:
+    from evolion.evaluators.environment import prepare
+
+    prepare()
+    from evolion.compare import compare, manifest_of
+    from evolion.evaluators.factory import make_evaluator
+    from evolion.view import view_on
+
+    def begun() -> None:
+        """Count a look at a set that is not to be looked at often."""
+        if source:
+            _record_look(source)
+
+    manifest = manifest_of(plan, source)
+    for task, reason in manifest.missing.items():
+        print(f"evolion: {task} is left out: {reason}", file=sys.stderr)
+    with view_on(sys.stderr, quiet=quiet, lines=progress) as observer:
+        return compare(
+            manifest,
+            folder,
+            lambda: make_evaluator(workers, inline=workers == 1),
+            observer=observer,
+            begun=begun,
+        )
+
+
+def _record_look(source: str) -> None:
+    del source
+
+
+def _json(found: Comparison) -> str:
+    from pydantic import TypeAdapter
+
+    from evolion.evaluators.protocol.report import Report
+
+    data = TypeAdapter(Report).dump_python(found.report, mode="json")
+    return json.dumps({"folder": str(found.folder), "missing": dict(found.manifest.missing), **data})
+
+
+@contextmanager
+def _interruptible(folder: Path) -> Iterator[None]:
+    """Let Ctrl-C and a polite request to end stop the work where it stands, and say how it goes on."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    earlier = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    except KeyboardInterrupt:
+        print(f"evolion: interrupted, what was run is kept in {folder}; the same command goes on", file=sys.stderr)
+        raise click.exceptions.Exit(1) from None
+    finally:
+        signal.signal(signal.SIGTERM, earlier)
