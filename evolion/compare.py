@@ -169,7 +169,8 @@ def write_outputs(manifest: Manifest, folder: Path) -> Comparison:
     from evolion.evaluators.protocol.execution import ordered
     from evolion.evaluators.protocol.scoring import report
     from evolion.evaluators.protocol.table import read_rows
-    from evolion.pictures.files import write_html, write_pictures
+    from evolion.pictures.files import write_pictures
+    from evolion.pictures.html import write_html
     from evolion.report_tables import render
 
     plan = manifest.plan
@@ -181,8 +182,29 @@ def write_outputs(manifest: Manifest, folder: Path) -> Comparison:
     text = render(found)
     write_atomically(folder / TEXT, text.rstrip("\n") + "\n")
     write_pictures(found, rows, folder / PICTURES)
-    write_html(found, rows, folder / PAGE)
+    write_html(found, rows, folder / PAGE, _title(manifest), text, _details(manifest, rows))
     return Comparison(folder, manifest, rows, found, text, (TEXT, PAGE, f"{PICTURES}/", TABLE))
+
+
+def _title(manifest: Manifest) -> str:
+    names = [entrant.name for entrant in manifest.plan.entrants if not entrant.control]
+    what = f"the set {manifest.source}" if manifest.source else ", ".join(manifest.plan.tasks)
+    return f"{', '.join(names)} on {what}"
+
+
+def _details(manifest: Manifest, rows: Sequence[Row]) -> dict[str, str]:
+    """Return what was run and by what, for the foot of the page."""
+    plan = manifest.plan
+    copies = sum(bool(entrant.control) for entrant in plan.entrants)
+    seconds = sum(row.seconds for row in rows)
+    return {
+        "trials": f"{plan.trials} at the same points for all, then up to {plan.refinements} of refinement",
+        "fresh seeds": str(plan.seeds),
+        "renamed copies of the reference": str(copies),
+        "plan": plan.digest(),
+        "runs": f"{len(rows):,}, {seconds / 60.0:,.1f} minutes of one core",
+        "computed by": "; ".join(sorted({row.numerics for row in rows})),
+    }
 
 
 def _kinds(plan: Plan) -> dict[str, str]:
