@@ -11,7 +11,7 @@ import numpy as np
 from evolion.evaluators.protocol import profiles
 from evolion.evaluators.protocol.cells import Scored
 from evolion.evaluators.protocol.report import Aggregate, Estimate, Profile
-from evolion.evaluators.protocol.resampling import Floats, Resampler, estimate, geometric, hierarchical
+from evolion.evaluators.protocol.resampling import Floats, Resampler, estimate, hierarchical, ratio_estimate
 
 __all__ = ["Comparison", "aggregate", "profiles_of"]
 
@@ -133,10 +133,11 @@ def _balanced(
     if not draws:
         return None
     means = _by_family(cells, points)
-    value = math.exp(math.fsum(means.values()) / len(means))
+    value = math.fsum(means.values()) / len(means)
     families = _families(cells, list(draws))
     drawn = hierarchical(comparison.resampler, families, draws, over_families=over_families)
-    return estimate(value, geometric(drawn), comparison.level)
+    freedom = sum(len(cells[task].cell.losses) - 1 for task in draws)
+    return ratio_estimate(value, drawn, comparison.level, freedom)
 
 
 def _better(comparison: Comparison, cells: Mapping[str, Scored]) -> Estimate | None:

@@ -8,15 +8,20 @@ it, and so are its random numbers: the draws of one task do not hang on which ot
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import stats
 
 from evolion.evaluators.protocol.report import Estimate
 
-__all__ = ["Floats", "Resampler", "estimate", "geometric", "hierarchical", "reselection"]
+__all__ = ["Floats", "Resampler", "estimate", "hierarchical", "ratio_estimate", "reselection", "unbiased"]
+
+LARGEST_LOG = 700.0
+"""The exponential of more is not a number of double precision."""
 
 Floats = NDArray[np.float64]
 Indices = NDArray[np.intp]
@@ -65,9 +70,33 @@ def estimate(value: float, draws: Floats, level: float) -> Estimate:
     return Estimate(value, min(float(low), value), max(float(high), value))
 
 
-def geometric(mean: Floats | float) -> Floats:
-    """Return what a mean of logarithms stands for."""
-    return np.exp(np.asarray(mean, np.float64))
+def ratio_estimate(log: float, draws: Floats, level: float, freedom: int) -> Estimate:
+    """Return a ratio with its interval, from its logarithm and draws of that, shape (draws,).
+
+    Percentiles of few seeds are too narrow: with four, a 95 % interval holds the truth four times in five. They are
+    expanded about the value as Student's quantile is beyond the normal one (Hesterberg, arXiv:1411.5279, section 4.2,
+    there by wider percentiles, which few seeds do not have).
+
+    Args:
+        log: Logarithm of the value.
+        draws: Of logarithms, their variance that of the value (`unbiased`).
+        level: Of the interval.
+        freedom: Degrees of freedom of the noise of seeds; without any the percentiles stay as they are.
+
+    """
+    found = estimate(log, draws, level)
+    quantile = (1 + level) / 2
+    factor = float(stats.t.ppf(quantile, freedom) / stats.norm.ppf(quantile)) if freedom else 1.0
+    low, high = (log + factor * (end - log) for end in (found.low, found.high))
+    return Estimate(*(float(np.exp(min(x, LARGEST_LOG))) for x in (log, low, high)))
+
+
+def unbiased(mean: float, draws: Floats, count: int) -> Floats:
+    """Return draws of a mean of `count` values, spread so that their variance is that of the mean.
+
+    Values drawn from a sample vary less than those that it was drawn from, by (count - 1) / count.
+    """
+    return mean + math.sqrt(count / (count - 1)) * (draws - mean) if count > 1 else draws
 
 
 def hierarchical(

@@ -5,7 +5,8 @@ Choices that a reader of the numbers should know:
 - A run that diverged, crashed or ran out of time has an infinite loss. It is never left out: a cell with one has no
   mean loss, its speed-up is censored at the shortest horizon of the reference, and it reaches no target.
 - Intervals are percentiles of bootstrap draws over tasks within families, seeds within tasks (the same seeds for all
-  optimizers, so that they stay paired) and the quasi-random tuning trials (`resampling.reselection`).
+  optimizers, so that they stay paired) and the quasi-random tuning trials (`resampling.reselection`), expanded for the
+  small number of seeds (`resampling.ratio_estimate`).
 - The difference of losses has a Student interval, paired by seed; its corrected probability is Dunnett's, which knows
   no pairs. Renamed copies of the reference have seeds of their own: theirs is Welch's interval.
 - Losses are interpolated as logarithms of the excess over the floor where that is known (`speedup.task_scale`).

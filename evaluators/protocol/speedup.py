@@ -15,7 +15,7 @@ import numpy as np
 from scipy.optimize import isotonic_regression
 
 from evolion.evaluators.protocol.report import Estimate, SpeedUp
-from evolion.evaluators.protocol.resampling import Floats, Resampler, estimate, geometric
+from evolion.evaluators.protocol.resampling import Floats, Resampler, ratio_estimate, unbiased
 
 __all__ = ["Ladder", "Scale", "Scaled", "ladder", "speed_up", "task_scale"]
 
@@ -49,11 +49,13 @@ class Scaled:
     Attributes:
         value: Of all seeds; infinite if one of them diverged.
         draws: Of resampled seeds and trials, shape (draws,).
+        seeds: How many seeds.
 
     """
 
     value: float
     draws: Floats
+    seeds: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +111,11 @@ def ladder(
 def scaled_mean(resampler: Resampler, group: str, losses: Mapping[int, float], scale: Scale, luck: Floats) -> Scaled:
     """Return the mean of losses by seed on the scale, with draws of seeds and the luck of tuning added."""
     # In the order of the seeds, as in the draws: a sum in another order differs in its last bits.
-    mean = np.mean([losses[seed] for seed in sorted(losses)], keepdims=True)
-    return Scaled(float(scale(np.asarray(mean))[0]), scale(resampler.means(group, losses)) + luck)
+    mean = float(np.mean([losses[seed] for seed in sorted(losses)]))
+    draws = resampler.means(group, losses)
+    if math.isfinite(mean):
+        draws = unbiased(mean, draws, len(losses))
+    return Scaled(float(scale(np.array([mean]))[0]), scale(draws) + luck, len(losses))
 
 
 def invert(fitted: Floats, logs: Floats, value: float) -> float:
@@ -127,12 +132,16 @@ def speed_up(reference: Ladder, loss: Scaled, level: float) -> tuple[SpeedUp, Fl
     A loss that diverged is one worse than all of the reference: it is censored at the shortest horizon, not left out,
     as else divergence would pay.
     """
-    value = geometric(invert(reference.fitted, reference.logs, loss.value)).item()
+    log = invert(reference.fitted, reference.logs, loss.value)
     censored = "low" if loss.value > reference.fitted[0] else "high" if loss.value < reference.fitted[-1] else ""
     draws = np.array(
         [invert(row, reference.logs, float(drawn)) for row, drawn in zip(reference.draws, loss.draws, strict=True)]
     )
-    return SpeedUp(estimate(value, geometric(draws), level), censored), draws
+    found = ratio_estimate(log, draws, level, loss.seeds - 1)
+    shortest, longest = np.exp(reference.logs[[0, -1]]).tolist()
+    # What expands the interval knows nothing of the horizons, and beyond them nothing is known.
+    within = Estimate(found.value, max(found.low, shortest), min(found.high, longest))
+    return SpeedUp(within, censored), draws
 
 
 def exactly_one(draws: int) -> tuple[SpeedUp, Floats]:
