@@ -19,8 +19,8 @@ SEEDS = 4
 
 
 def final_loss(time: float) -> float:
-    """A loss that falls as a power of the steps in units of the reference."""
-    return FLOOR + 0.9 * time**-0.4
+    """A loss that falls as a power of the steps in units of the reference; infinite for none."""
+    return FLOOR + 0.9 * time**-0.4 if time > 0 else math.inf
 
 
 def row(task: str, optimizer: str, stage: Stage, seed: int, loss: float, **changes: object) -> Row:
@@ -75,10 +75,10 @@ def table(
         for o, (name, speed) in enumerate(speeds.items()):
             for seed in range(seeds):
                 loss = final_loss(speed * (1 + 0.04 * t)) + 0.02 * math.sin(seed * 3 + o)
-                rows.append(row(task, name, Stage.REPORT, seed, loss if speed > 0 else math.inf))
+                rows.append(row(task, name, Stage.REPORT, seed, loss))
         for horizon in (h for h in horizons if h != 1):
             for seed in range(seeds):
-                loss = final_loss(horizon) + 0.02 * math.sin(seed)
+                loss = final_loss(horizon * speeds[reference]) + 0.02 * math.sin(seed)
                 rows.append(row(task, reference, Stage.HORIZON, seed, loss, horizon=horizon))
     return rows
 
