@@ -183,8 +183,8 @@ def _convert(folder: Path, name: str, uri: str, source: Source, generation: int)
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise DataError(
-            f"{folder.parent}: the set takes {needed / 1e9:.1f} GB and {free / 1e9:.1f} GB are free; make room, or set "
-            "EVOLION_DATA to another folder"
+            f"{folder.parent}: the set takes {needed / 1e6:,.0f} MB and {free / 1e6:,.0f} MB are free; make room, or "
+            "set EVOLION_DATA to another folder"
         )
     step = max(1, min(_CHUNK_EXAMPLES, _CHUNK_BYTES // max(row, 1)))
     files: dict[str, StoredFile] = {}

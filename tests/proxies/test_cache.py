@@ -1,6 +1,8 @@
 """The cache of converted sets: whole or not there, whatever goes wrong."""
 
+import dataclasses
 import json
+import math
 import shutil
 import subprocess
 import sys
@@ -16,7 +18,9 @@ from evolion.proxies.data import array_folder, cache
 from evolion.proxies.data.arrays import digest
 from evolion.proxies.data.cache import Entry, add, cache_folder, entries, verify
 from evolion.proxies.data.source import SPLITS, DataError, DataMissing, Field, Info, StoredSource
-from evolion.proxies.data.uri import open_source
+from evolion.proxies.data.uri import SCHEMES, open_source
+from evolion.proxies.spec import Size, TaskSpec
+from evolion.proxies.task import ModelTask
 
 
 @pytest.fixture(autouse=True)
@@ -211,9 +215,7 @@ def test_too_little_room_is_said_at_once(root: Path, monkeypatch: pytest.MonkeyP
     """Nobody waits an hour for a conversion that cannot end well."""
     log = large(monkeypatch)
     monkeypatch.setattr(cache.shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10, 9, 1))
-    with pytest.raises(
-        DataError, match=r"cache: the set takes 0.0 GB and 0.0 GB are free; make room, or set EVOLION_DATA"
-    ):
+    with pytest.raises(DataError, match=r"cache: the set takes 0 MB and 0 MB are free; make room, or set EVOLION_DATA"):
         add("big", "npz:x")
     assert not log
     assert content(root) == {}
@@ -348,6 +350,26 @@ def test_where_the_cache_is(variables: dict[str, str], expected: str, monkeypatc
     for name, value in (variables | {"HOME": "/home/me"}).items():
         monkeypatch.setenv(name, value)
     assert cache_folder() == Path(expected)
+
+
+def test_a_set_becomes_a_task(uri: str) -> None:
+    """A user's set is one URI in a specification; its pixels stay bytes until the model sees them."""
+    add("mine", uri)
+    sizes: dict[str, Size] = {"width": 8, "depth": 1, "outputs": 7, "activation": "relu"}
+    text = ("mine-mlp", "perceptron", "a perceptron on a user's set", "perceptron.Perceptron", sizes, "data:mine")
+    spec = TaskSpec(*text, "cross-entropy", 4, 16, (0.01,), math.log(7), "cross-entropy, nats")
+    task = ModelTask(spec)
+    assert task.data("train")["inputs"].dtype == np.uint8
+    assert float(task.loss(task.init(0), task.data("validation"))) == pytest.approx(math.log(7), rel=0.5)
+    with pytest.raises(DataMissing, match="add it: evolion data add other URI"):
+        ModelTask(dataclasses.replace(spec, data="data:other")).data("train")
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_every_scheme_is_documented(scheme: str) -> None:
+    """A user finds in docs/data.md how each kind of data is named."""
+    text = Path(__file__).parents[2].joinpath("docs", "data.md").read_text(encoding="utf-8")
+    assert f"`{scheme}:" in text
 
 
 def test_an_entry_without_problem_says_how_to_mend_it() -> None:
