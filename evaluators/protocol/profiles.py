@@ -70,7 +70,7 @@ def score(ratios: Sequence[float]) -> float | None:
 
 def profile(optimizer: str, ratios: Sequence[float], grid: Sequence[float]) -> Profile:
     """Return the share of ratios within each of the grid; zeros without targets."""
-    found = np.asarray(ratios, np.float64)
+    found = np.sort(np.asarray(ratios, np.float64))
     # A ratio of horizons and a point of the grid may differ in their last bits.
-    shares = [float(np.mean(found <= tau * (1 + 1e-9))) if found.size else 0.0 for tau in grid]
-    return Profile(optimizer, tuple(grid), tuple(shares))
+    within = np.searchsorted(found, np.asarray(grid, np.float64) * (1 + 1e-9), side="right")
+    return Profile(optimizer, tuple(grid), tuple((within / max(found.size, 1)).tolist()))
