@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cache
 from io import FileIO
 from pathlib import Path
@@ -72,6 +73,15 @@ def _parse(line: bytes, where: str) -> Row:
         ) from None
 
 
+def _line(row: Row) -> bytes:
+    for field in fields(row):
+        value = getattr(row, field.name)
+        numbers = value if isinstance(value, tuple) else (value,)
+        if not all(math.isfinite(number) for number in numbers if isinstance(number, float)):
+            raise ValueError(f"the row {row.id!r} has no finite {field.name}: {value}")  # JSON has no such number
+    return _adapter().dump_json(row) + b"\n"
+
+
 @final
 class Table:
     """A table that is open for appending: what has been appended survives a crash.
@@ -97,7 +107,8 @@ class Table:
         """Write rows, and return once the disk has them.
 
         Raises:
-            ValueError: For a row whose id is there already; nothing is written then.
+            ValueError: For a row whose id is there already, or with a number that is not finite; nothing is written
+                then.
             OSError: If the disk is full or fails; what was written in part is taken back.
 
         """
@@ -109,7 +120,7 @@ class Table:
         if not new:
             return
         end = self._file.seek(0, os.SEEK_END)
-        data = memoryview(b"".join(_adapter().dump_json(row) + b"\n" for row in new))
+        data = memoryview(b"".join(map(_line, new)))
         try:
             while data:
                 data = data[self._file.write(data) :]
