@@ -7,12 +7,9 @@ under different digests are not comparable.
 
 import ast
 import hashlib
-import os
 import sys
 import warnings
-import zipfile
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Collection, Iterator, Mapping
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -22,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from evolion.proxies.data.cache import materialized
 from evolion.proxies.data.source import SPLITS, DataMissing, Source, Split
 from evolion.proxies.data.text_windows import windows
 from evolion.proxies.data.uri import Uri
@@ -92,7 +90,7 @@ def splits_of(versions: tuple[tuple[str, str], ...]) -> Mapping[Split, NDArray[n
         return dict(divided({text for package, _ in versions for text in package_docstrings(package)}))
 
     key = f"docstrings 1 {sys.version_info[0]}.{sys.version_info[1]} {versions}"
-    kept = _materialized(key, build)
+    kept = materialized(key, build)
     return {split: kept[split] for split in SPLITS}
 
 
@@ -147,22 +145,3 @@ def docstrings_of(source: bytes) -> Iterator[str]:
             text = ast.get_docstring(node)
             if text is not None and len(text) > SHORTEST:
                 yield text
-
-
-def _materialized(key: str, build: Callable[[], Mapping[str, NDArray[Any]]]) -> Mapping[str, NDArray[Any]]:
-    """What `build` makes, from the user's folder of caches where it has been made before."""
-    name = hashlib.sha256(key.encode()).hexdigest()[:32]
-    try:
-        base = os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
-        path = Path(base, "evolion", "data", f"{name}.npz")
-        with np.load(path, allow_pickle=False) as stored:
-            return {field: stored[field] for field in stored.files}
-    except (OSError, ValueError, RuntimeError, zipfile.BadZipFile):
-        made = build()
-    with suppress(OSError, RuntimeError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # Written aside and then renamed, so that no other process reads half of it.
-        aside = path.with_name(f"{name}-{os.getpid()}.npz")
-        np.savez(aside, **made)
-        os.replace(aside, path)
-    return made
