@@ -124,14 +124,12 @@ def _numbers(uri: Uri, files: Sequence[TableFile]) -> Source:
             if arrays[-1].shape[1:] != arrays[0].shape[1:] or arrays[-1].dtype != arrays[0].dtype:
                 raise DataError(f"{file.path}: {name} differ in shape or type from those of {files[0].path}")
         named += [file.split] * len(targets)
-    arrays = {name: np.concatenate(each) for name, each in parts.items()}
-    labelled = arrays["targets"].dtype == np.int32
-    places = divide(uri.path, digests_of(arrays), named)
+    whole = {name: np.concatenate(each) for name, each in parts.items()}
+    labelled = whole["targets"].dtype == np.int32
+    places = divide(uri.path, digests_of(whole), named)
     check_divided(uri.path, {split: len(places[split]) for split in SPLITS})
-    divided = {
-        split: Part(uri.path, {name: array[places[split]] for name, array in arrays.items()}) for split in SPLITS
-    }
-    counted = (classes or class_count(uri.path, arrays["targets"])) if labelled else None
+    divided = {split: Part(uri.path, {name: array[places[split]] for name, array in whole.items()}) for split in SPLITS}
+    counted = (classes or class_count(uri.path, whole["targets"])) if labelled else None
     return stored_source(divided, classes=counted)
 
 

@@ -64,7 +64,7 @@ def arrow_files(pattern: str) -> list[TableFile]:
     if not folder.is_dir():
         return [_arrow(path, split_named(path.name)) for path in files_of(pattern)]
     listed = _listed(folder / "dataset_dict.json", "splits")
-    inner = {each: folder / each for each in listed if each.lower() in NAMES} or {
+    inner = {each: folder / each for each in map(str, listed) if each.lower() in NAMES} or {
         each.name: each for each in sorted(folder.iterdir()) if each.is_dir() and each.name.lower() in NAMES
     }
     if inner:
@@ -74,9 +74,10 @@ def arrow_files(pattern: str) -> list[TableFile]:
 
 def _saved(folder: Path) -> list[Path]:
     """The files of one split, in the order that `state.json` lists them."""
-    files = [each.get("filename") for each in _listed(folder / "state.json", "_data_files") if isinstance(each, dict)]
+    listed = _listed(folder / "state.json", "_data_files")
+    files = [str(each["filename"] if isinstance(each, dict) and "filename" in each else each) for each in listed]
     for name in files:
-        if not isinstance(name, str) or Path(name).name != name or not (folder / name).is_file():
+        if Path(name).name != name or not (folder / name).is_file():
             raise DataError(f"{folder}: state.json lists {name}, which is not there; copy the whole folder again")
     found = [folder / name for name in files] or sorted(folder.glob("*.arrow"))
     if not found:
@@ -170,9 +171,13 @@ def _place(file: TableFile, name: str) -> tuple[str, Sequence[str]]:
     if name in file.schema.names:
         return name, ()
     root, *path = name.split(".")
-    kind = file.schema.field(root).type if root in file.schema.names else None
+    kind: Any = file.schema.field(root).type if root in file.schema.names else None
     for field in path:
-        names = [kind.field(i).name for i in range(kind.num_fields)] if kind and arrow.types.is_struct(kind) else []
+        names = (
+            [kind.field(i).name for i in range(kind.num_fields)]
+            if kind is not None and arrow.types.is_struct(kind)
+            else []
+        )
         kind = kind.field(field).type if field in names else None
     if kind is None:
         raise DataError(f"{file.path}: there is no column {name!r} (there is: {', '.join(_names(file.schema))})")

@@ -104,11 +104,11 @@ def divide(name: str, digests: Sequence[bytes], named: Sequence[Split]) -> dict[
         return np.array(sorted(numbers.tolist(), key=digests.__getitem__), np.int64)
 
     if not len(validation):
-        parts = split_indices([digests[number] for number in train], test_given=bool(len(test)))
+        parts = split_indices([digests[number] for number in train.tolist()], test_given=bool(len(test)))
         return {split: train[numbers] for split, numbers in parts.items()} | (
             {"test": by_digest(test)} if len(test) else {}
         )
     if not len(test):
-        odd = np.array([bool(digests[number][8] & 1) for number in validation])
+        odd = np.array([bool(digests[number][8] & 1) for number in validation.tolist()])
         validation, test = validation[~odd], validation[odd]
     return {"train": train, "validation": by_digest(validation), "test": by_digest(test)}

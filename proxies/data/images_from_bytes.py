@@ -83,7 +83,8 @@ def image_source(name: str, records: Iterable[Record], read: Read, options: Imag
             of range, or there are too few to divide.
 
     """
-    digests, named, labels, kinds = [], [], [], {}
+    digests, named, labels = [], [], []
+    kinds: dict[tuple[int, int, bool], str] = {}
     files: dict[str, int] = {}
     for number, record in enumerate(records):
         kinds.setdefault(_kind(record.image, record.where), record.where)
@@ -100,7 +101,7 @@ def image_source(name: str, records: Iterable[Record], read: Read, options: Imag
     check_divided(name, {split: len(numbers) for split, numbers in places.items()})
     sha = hashlib.sha256(f"images {layout} {classes}".encode())
     for split, numbers in places.items():
-        sha.update(split.encode() + b"".join(digests[number] for number in numbers))
+        sha.update(split.encode() + b"".join(digests[number] for number in numbers.tolist()))
     return _Images(
         Info(
             fields={"inputs": Field("uint8", layout), "targets": Field("int32", (), classes)},
