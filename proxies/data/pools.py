@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from evolion.proxies.data.cache import materialized
 from evolion.proxies.data.source import SPLITS, DataError, Info, Source, Split
 from evolion.proxies.data.streams import integers, raw_stream, uniform
 from evolion.proxies.spec import TaskSpec
@@ -14,8 +15,11 @@ EVALUATION_EXAMPLES = 1024
 """Examples of the validation and of the test split of a source that never runs out."""
 
 LARGEST_EVALUATION = 10_000
-POOL_BYTES = 2**28
 HORIZONS = 4
+POOL_EXAMPLES = 2**17
+POOL_BYTES = 2**28
+KEPT_BYTES = 2**22
+"""Generated pools larger than this are kept in the cache: the processes of a machine make them once."""
 
 
 def pools(source: Source, spec: TaskSpec) -> dict[Split, dict[str, NDArray[Any]]]:
@@ -32,7 +36,7 @@ def pools(source: Source, spec: TaskSpec) -> dict[Split, dict[str, NDArray[Any]]
             f"task {spec.name!r} needs at least a batch of {spec.batch_size} to train on and one example of each other "
             f"split; {spec.data} has: {have}"
         )
-    made = {split: source.gather(split, np.arange(size)) for split, size in sizes.items()}
+    made = {split: _gathered(source, split, size) for split, size in sizes.items()}
     if spec.label_noise:
         made["train"] = with_label_noise(made["train"], spec.label_noise)
     return made
@@ -42,10 +46,24 @@ def _size(info: Info, spec: TaskSpec, split: Split) -> int:
     if split != "train":
         available = info.examples[split]
         return EVALUATION_EXAMPLES if available is None else min(available, LARGEST_EVALUATION)
-    row = sum(np.dtype(field.dtype).itemsize * int(np.prod(field.shape)) for field in info.fields.values())
-    wanted = min(HORIZONS * spec.steps * spec.batch_size, max(POOL_BYTES // max(row, 1), spec.batch_size))
+    seen = spec.steps * spec.batch_size
+    wanted = min(HORIZONS * seen, max(seen, POOL_EXAMPLES), max(POOL_BYTES // _bytes(info), spec.batch_size))
     available = info.examples[split]
     return wanted if available is None else available
+
+
+def _bytes(info: Info) -> int:
+    """The bytes of one example."""
+    return sum(np.dtype(field.dtype).itemsize * int(np.prod(field.shape)) for field in info.fields.values())
+
+
+def _gathered(source: Source, split: Split, size: int) -> dict[str, NDArray[Any]]:
+    def gather() -> dict[str, NDArray[Any]]:
+        return source.gather(split, np.arange(size))
+
+    if source.info.examples[split] is not None or size * _bytes(source.info) < KEPT_BYTES:
+        return gather()
+    return materialized(f"pool of {source.info.digest}: {size} examples of {split}", gather)
 
 
 _NOISE_STREAM = 5

@@ -1,11 +1,11 @@
-"""What every task promises: subclass `TaskLaws` beside the fixtures `task` and `classes`."""
+"""What every task promises: subclass `TaskLaws` beside the fixture `task`."""
 
 import hashlib
 import json
-import math
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -18,13 +18,12 @@ from evolion.proxies.data.arrays import named_arrays
 from evolion.proxies.data.source import SPLITS
 from evolion.proxies.schedules import warmup_cosine
 from evolion.proxies.score import Status
-from evolion.proxies.task import Task
+from evolion.proxies.task import ModelTask, Task
 from evolion.proxies.training import train
 
-SHORT = 50
-ZERO = optax.scale(0.0)
-EXPLODING = optax.scale(1e30)
-ADAM = optax.adam(warmup_cosine(2e-2, SHORT))
+SHORT = 60
+KNOWS_NOTHING = 0.75
+"""How far, in nats, an untrained classifier may be from uniform guessing."""
 
 
 def fingerprint(task: Task) -> dict[str, str]:
@@ -33,16 +32,16 @@ def fingerprint(task: Task) -> dict[str, str]:
     return {"digest": task.digest, "params": params, "order": hashlib.sha256(task.order(3, 40).tobytes()).hexdigest()}
 
 
-def fingerprint_elsewhere(expression: str, hash_seed: str) -> dict[str, str]:
-    """The fingerprint of the task that `expression` names, from a fresh process with this PYTHONHASHSEED."""
+def fingerprints_elsewhere(names: Sequence[str], hash_seed: str) -> dict[str, dict[str, str]]:
+    """The fingerprints of the tasks of these names, from a fresh process with this PYTHONHASHSEED."""
     program = (
         "import json; from laws.task_laws import fingerprint; from evolion.proxies.registry import get_task; "
-        f"print(json.dumps(fingerprint(get_task({expression!r}))))"
+        f"print(json.dumps({{name: fingerprint(get_task(name)) for name in {list(names)!r}}}))"
     )
     tests = os.path.dirname(os.path.dirname(__file__))
     environment = {**os.environ, "PYTHONHASHSEED": hash_seed, "PYTHONPATH": tests}
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
-    result: dict[str, str] = json.loads(done.stdout)
+    result: dict[str, dict[str, str]] = json.loads(done.stdout)
     return result
 
 
@@ -60,7 +59,7 @@ def rows(batch: Any) -> set[bytes]:
 
 
 class TaskLaws:
-    """The laws. A test module provides two fixtures: `task`, and `classes`, how many answers it chooses from."""
+    """The laws. A test module provides the fixture `task`."""
 
     def test_splits_are_read_only_and_cached(self, task: Task) -> None:
         """Data is shared by everyone who asks: nobody can change it, and asking twice costs nothing."""
@@ -110,12 +109,15 @@ class TaskLaws:
         """Evaluators lay all parameters into one float32 vector."""
         assert all(isinstance(leaf, jax.Array) and leaf.dtype == np.float32 for leaf in jax.tree.leaves(task.init(0)))
 
-    def test_start_is_near_uniform_guessing(self, task: Task, classes: int) -> None:
-        """An untrained model knows nothing: its loss is about log(classes)."""
-        loss = jax.jit(task.loss)(task.init(0), task.data("validation"))
+    def test_start_is_near_its_analytic_value(self, task: ModelTask) -> None:
+        """An untrained model knows nothing: log(classes) for a classifier, the variance of the targets elsewhere."""
+        loss = jax.jit(task.loss)(task.init(0), jax.tree.map(lambda leaf: leaf[:256], dict(task.data("validation"))))
         assert loss.shape == ()
         assert loss.dtype == np.float32
-        assert abs(float(loss) - math.log(classes)) < 0.75
+        if "entropy" in task.spec.metric:
+            assert abs(float(loss) - task.spec.start) < KNOWS_NOTHING
+        else:
+            assert 0.5 < float(loss) / task.spec.start < 2
 
     def test_gradient_traces_under_strict_promotion(self, task: Task) -> None:
         """The model neither mixes types nor broadcasts by accident."""
@@ -125,32 +127,22 @@ class TaskLaws:
         assert (value.shape, value.dtype) == ((), np.float32)
         assert jax.tree.map(lambda leaf: leaf.dtype, grad) == jax.tree.map(lambda leaf: leaf.dtype, task.init(0))
 
-    def test_equal_in_a_fresh_process(self, task: Task) -> None:
-        """Scores of workers and of later runs are comparable: nothing depends on the process."""
-        assert fingerprint_elsewhere(task.name, "12345") == fingerprint(task)
-
-    def test_zero_updates_leave_the_start(self, task: Task) -> None:
-        """A transform that does nothing is scored with the loss of the initial parameters, status ok."""
-        score = train(task, ZERO, steps=3)
-        start = float(jax.jit(task.loss)(task.init(0), task.data("validation")))
-        assert (score.status, score.steps) == (Status.OK, 3)
-        assert score.loss == pytest.approx(start, rel=1e-5)
-
-    def test_adam_learns(self, task: Task) -> None:
-        """A known good optimizer gets clearly below the start in a few steps, and twice to the same score."""
-        score = train(task, ADAM, steps=SHORT)
+    def test_adam_learns(self, task: ModelTask) -> None:
+        """A known good optimizer gets below the start in a few steps, never below the floor, and twice to the same."""
+        adam = optax.adam(warmup_cosine(task.learning_rates[1], SHORT))
+        score = train(task, adam, steps=SHORT)
         assert score.status is Status.OK
         assert score.loss is not None
-        assert score.loss < score.curve[0] - 0.5
-        assert score.train_loss is not None
-        assert score.train_loss < score.curve[0] - 0.5
+        assert score.loss < 0.99 * score.curve[0]
+        assert task.floor is None or score.loss > task.floor
         assert len(score.curve) == 20
-        assert train(task, ADAM, steps=SHORT) == score
-        assert train(task, ADAM, steps=SHORT, seed=1) != score
+        assert train(task, adam, steps=SHORT) == score
 
-    def test_divergence_is_a_status(self, task: Task) -> None:
-        """An exploding optimizer stops early and is data, not an exception."""
-        score = train(task, EXPLODING, steps=SHORT)
-        assert (score.status, score.loss, score.train_loss) == (Status.DIVERGED, None, None)
-        assert score.steps < SHORT
-        assert score.message
+    @pytest.mark.slow
+    def test_a_default_run_ends_between_floor_and_start(self, task: ModelTask) -> None:
+        """The horizon is long enough to learn, and no run is better than can be."""
+        rate = task.learning_rates[1]
+        score = train(task, optax.adamw(warmup_cosine(rate, task.steps), weight_decay=1e-3))
+        assert score.loss is not None
+        assert score.loss < 0.9 * task.spec.start
+        assert task.floor is None or score.loss > task.floor
