@@ -34,8 +34,9 @@ def subjects(plan: Plan, task: str) -> list[Prepared]:
 
 @dataclass
 class AnalyticEvaluator:
-    """Answers in the order of submission, or in one drawn from `shuffle`; a loss is a bowl in the logarithms of rate and
-    shrinkage, lower for longer runs, with noise by seed.
+    """Answers in the order of submission, or in one drawn from `shuffle`.
+
+    A loss is a bowl in the logarithms of rate and shrinkage, lower for longer runs, with noise by seed.
 
     `rate` and `shrinkage` are the bottom of the bowl, `statuses` gives the share of runs that end otherwise.
     """

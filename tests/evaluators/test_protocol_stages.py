@@ -119,7 +119,6 @@ def best_of(rows: list[Row]) -> Row:
         ({"rate": CENTRE / 10**1.9}, 1, 0, False),
         ({"rate": CENTRE * 1e6}, 2, 0, True),
         ({"shrinkage": 1e60}, 2, 1, True),
-        ({"shrinkage": 1e-60}, 2, 1, False),
     ],
 )
 def test_a_best_trial_at_a_face_moves_it(
@@ -135,6 +134,16 @@ def test_a_best_trial_at_a_face_moves_it(
         beyond = row.unit[axis] - 1.0 if high else -row.unit[axis]
         assert i // plan.edge_points < 3 * beyond < i // plan.edge_points + 1
         assert 0.0 <= row.unit[1 - axis] <= 1.0
+
+
+def test_in_a_corner_the_nearer_face_moves_first(tmp_path: Path) -> None:
+    """The lowest shrinkage among the 16 points is at a low rate too, which is nearer; the second extension is lower."""
+    plan = replace(plan_of("adamw", controls=0, trials=16), refinements=0)
+    rows = rows_of(tmp_path, plan, AnalyticEvaluator(shrinkage=1e-60))["adamw"]
+    units = [row.unit for row in rows if row.stage is Stage.EDGE and row.unit]
+    assert len(units) == 2 * plan.edge_points
+    assert all(-1 / 3 < x < 0.0 < y < 1.0 for x, y in units[: plan.edge_points])
+    assert all(-1 / 3 < x < 1.0 and -1 / 3 < y < 0.0 for x, y in units[plan.edge_points :])
 
 
 def test_a_face_that_is_not_tuned_never_moves(tmp_path: Path) -> None:
