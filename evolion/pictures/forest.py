@@ -12,7 +12,7 @@ from matplotlib.transforms import blended_transform_factory
 
 from evolion.evaluators.protocol.report import Estimate
 from evolion.pictures.material import Material, Panel, Picture, finite, listed, usable
-from evolion.pictures.style import GREY, INK, SHADE, plain, ratio_axis
+from evolion.pictures.style import GREY, INK, RULE, SHADE, plain, ratio_axis
 
 __all__ = ["forest", "forest_lines"]
 
@@ -20,6 +20,7 @@ LANE, GAP = 1.0, 0.9
 """Heights, in lanes: of one optimizer in a line, and between lines."""
 LANE_INCHES = 0.125
 WIDEST = (0.2, 5.0)
+LABEL_WIDTH = 22
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +65,10 @@ def forest_lines(material: Material) -> tuple[Line, ...]:
 def _limits(material: Material, lines: tuple[Line, ...]) -> tuple[float, float]:
     ends = [end for line in lines for estimate, _ in line.entries.values() for end in (estimate.low, estimate.high)]
     ends += finite(material.report.band or ())
-    low, high = min([0.8, *ends]) / 1.06, max([1.25, *ends]) * 1.06
+    # Room for the arrows of bounds.
+    bounds = {bound for line in lines for _, bound in line.entries.values()}
+    low = min([0.8, *ends]) / (1.2 if "low" in bounds else 1.06)
+    high = max([1.25, *ends]) * (1.2 if "high" in bounds else 1.06)
     return max(low, WIDEST[0]), min(high, WIDEST[1])
 
 
@@ -80,12 +84,14 @@ def _draw_entry(
     axes.plot([low, high], [height, height], color=look.colour, linewidth=2.2 if line.kind == "all" else 1.2)
     axes.plot(value, height, **look.mark(size=6.5 if line.kind == "all" else 4))
     # An arrow for what lies beyond the ladder, and for an interval that leaves the picture.
-    for side, end, leaves in (("low", low, estimate.low < limits[0]), ("high", high, estimate.high > limits[1])):
+    for side, leaves, reach in (
+        ("low", estimate.low < limits[0], limits[0]),
+        ("high", estimate.high > limits[1], limits[1]),
+    ):
         if bound == side or leaves:
-            reach = limits[0] if side == "low" else limits[1]
-            arrow = {"arrowstyle": "-|>", "color": look.colour, "linewidth": 1, "shrinkA": 0, "shrinkB": 0}
-            away = reach if abs(math.log(reach / end)) > 0.05 else end * (1.05 if side == "high" else 1 / 1.05)
-            axes.annotate("", (away, height), (end, height), arrowprops=arrow, annotation_clip=False)
+            axes.plot([value, reach], [height, height], color=look.colour, linewidth=1.2)
+            head = "<" if side == "low" else ">"
+            axes.plot(reach, height, color=look.colour, marker=head, markersize=5, clip_on=False)
     if line.kind == "all":
         text = f"{estimate.value:.2f} ({estimate.low:.2f} to {estimate.high:.2f})"
         beside = blended_transform_factory(axes.transAxes, axes.transData)
@@ -102,6 +108,13 @@ def _heights(lines: tuple[Line, ...], lanes: int) -> tuple[list[float], float]:
     return tops, height + GAP / 2
 
 
+def label(name: str) -> str:
+    """Return the name of a task with its modifiers on a line of their own, if it is long."""
+    task, colon, modifiers = name.partition(":")
+    split = colon and len(name) > LABEL_WIDTH
+    return f"{plain(task, LABEL_WIDTH)}\n{plain(modifiers, LABEL_WIDTH)}" if split else plain(name, LABEL_WIDTH)
+
+
 def _draw_forest(material: Material, lines: tuple[Line, ...], axes: Axes) -> None:
     lanes = max(1, len(material.others))
     tops, height = _heights(lines, lanes)
@@ -112,20 +125,22 @@ def _draw_forest(material: Material, lines: tuple[Line, ...], axes: Axes) -> Non
     axes.tick_params(axis="y", length=0)
     band = material.report.band
     if band is not None and len(finite(band)) == 2:
-        axes.axvspan(*band, color=GREY, alpha=0.25, linewidth=0)
+        axes.axvspan(min(1.0, *band), max(1.0, *band), color=GREY, alpha=0.25, linewidth=0)
     axes.axvline(1, color=INK, linewidth=0.9)
     for top, line in zip(tops, lines, strict=True):
         if line.kind != "task":
             axes.axhspan(top - GAP / 4, top + lanes * LANE + GAP / 4, color=SHADE, linewidth=0, zorder=0)
+        else:
+            axes.axhline(top - GAP / 4, color=RULE, linewidth=0.6, zorder=0)
         if not line.entries:
             axes.text(limits[0], top + lanes / 2, " none", fontsize=7.5, color=GREY, verticalalignment="center")
         for lane, name in enumerate(material.others):
             if name in line.entries:
                 _draw_entry(axes, material, name, top + (lane + 0.5) * LANE, line, limits)
     places = [top + lanes * LANE / 2 for top in tops]
-    axes.set_yticks(places, [plain(line.label, 24) for line in lines])
-    for label, line in zip(axes.get_yticklabels(), lines, strict=True):
-        label.set_fontweight("normal" if line.kind == "task" else "bold")
+    axes.set_yticks(places, [label(line.label) for line in lines])
+    for text, line in zip(axes.get_yticklabels(), lines, strict=True):
+        text.set_fontweight("normal" if line.kind == "task" else "bold")
     axes.set_xlabel(f"speed-up in steps of {plain(material.report.reference, 16)}")
 
 
@@ -136,7 +151,7 @@ def forest(material: Material) -> Picture:
     lanes = max(1, len(material.others))
     size = 0.9 + LANE_INCHES * _heights(lines, lanes)[1]
     level = f"{100 * material.report.level:g} %"
-    band = " The grey band is what renamed copies of the reference reach by chance." if material.report.band else ""
+    band = " The grey band spans what renamed copies of the reference reached by chance." if material.report.band else ""
     panel = Panel("", partial(_draw_forest, material, lines), width=5.2, height=size)
     missing = [name for name in material.others if name not in drawn]
     gaps = [f"No speed-up of {listed(missing)} could be computed."] if missing else []

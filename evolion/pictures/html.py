@@ -12,7 +12,7 @@ from evolion.pictures import tables
 from evolion.pictures.files import PICTURES, legend, panel_image
 from evolion.pictures.material import Material, Picture, gather
 from evolion.pictures.page_style import STYLE_SHEET, inline, swatch
-from evolion.pictures.words import findings, missing
+from evolion.pictures.words import by_kind, findings, missing
 
 __all__ = ["page", "write_html"]
 
@@ -36,12 +36,17 @@ def summary(material: Material) -> str:
     if material.report.band is not None:
         low, high = material.report.band
         control = (
-            f"<p>Renamed copies of {said(material.report.reference)}, which can differ by chance alone, reached "
-            f"{low:.3g} to {high:.3g}. Only what lies outside of this and of 1 is called faster or slower.</p>\n"
+            f"<p>Renamed copies of {said(material.report.reference)}, which differ from it by chance alone, reached speed-ups of "
+            f"{low:.3g} to {high:.3g}. Only an interval beyond these and beyond 1 is called faster or slower.</p>\n"
         )
+    kinds = by_kind(material)
+    ranks = "".join(f"<li>{said(rank)}</li>\n" for rank in kinds)
+    apart = (
+        f"<p>By what a program works on, as small tasks favour matrix rules:</p>\n<ul>\n{ranks}</ul>\n" if kinds else ""
+    )
     gaps = "".join(f"<li>{said(gap)}</li>\n" for gap in missing(material))
     left = f'<h3 id="missing">Left out, or thin</h3>\n<ul>\n{gaps}</ul>\n' if gaps else ""
-    return f'<section id="summary"><h2>Summary</h2>\n{answers}{control}{left}</section>\n'
+    return f'<section id="summary"><h2>Summary</h2>\n{answers}{control}{apart}{left}</section>\n'
 
 
 def figure(material: Material, picture: Picture) -> str:

@@ -55,9 +55,10 @@ def profiles(material: Material) -> Picture:
         name="performance-profiles",
         title="Performance profiles",
         caption="A point (x, y) says: on a share y of the targets this optimizer took at most x times the steps that "
-        "the best one took (left, Dolan and Moré 2002, as in AlgoPerf) or that the reference took (right). Higher is "
-        "better. At 1 in the left panel stands the share of targets on which it was the fastest; where a line stays "
-        "below 1 some targets were never reached. The left form depends on who takes part, the right one does not.",
+        "the best one took (first panel: Dolan and Moré 2002, as in AlgoPerf) or that the reference took (second). "
+        "Higher is better. At 1 in the first panel stands the share of targets on which it was the fastest; where a "
+        "line stays below 1 some targets were never reached. The first form depends on who takes part, the second "
+        "does not.",
         alt=f"Step lines of the share of targets reached over the ratio of times, for {listed(material.optimizers)}.",
         panels=tuple(
             Panel(title, partial(_draw_profiles, material, found, against)) for title, against, found in shown
@@ -133,11 +134,11 @@ def ladder(material: Material) -> Picture:
     return Picture(
         name="speed-over-horizon",
         title="How a speed-up is read off",
-        caption=f"The black line joins final losses of the reference at {listed(map(fraction, horizons))} times the "
-        "task's steps, each the end of a complete schedule of its own; its band reaches from the least to the "
-        "largest seed. The others stand at 1 with their mean final loss. Go from a marker level to the black line "
-        "and from there down: the number on the axis is the speed-up. An arrow says that the line would have to be "
-        "longer, so that the number is only a bound.",
+        caption="The line with round markers joins final losses of the reference at "
+        f"{listed(map(fraction, horizons))} times the task's steps, each the end of a complete schedule of its own; "
+        "its band reaches from the least to the largest seed. The others stand at 1 with their mean final loss. Go "
+        "from a marker level to that line and from there down: the number on the axis is the speed-up. An arrow says "
+        "that the line would have to be longer, so that the number is only a bound.",
         alt=f"Falling line of the reference's final loss over steps on {listed(shown)}, with lines from the final "
         "losses of the others to it.",
         panels=tuple(Panel(task, partial(_draw_ladder, material, task)) for task in shown),

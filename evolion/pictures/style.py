@@ -19,6 +19,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocat
 __all__ = [
     "GREY",
     "INK",
+    "RULE",
     "SHADE",
     "Look",
     "image",

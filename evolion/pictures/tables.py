@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
-from evolion.evaluators.protocol.report import Aggregate, Cell, SpeedUp
+from evolion.evaluators.protocol.report import Aggregate, Cell, Estimate, SpeedUp
 from evolion.pictures.material import Material
 from evolion.pictures.words import number, ranged
 
@@ -41,11 +41,25 @@ def bounded(speed_up: SpeedUp | None) -> str:
     return ranged(speed_up.estimate)
 
 
+def spanned(estimate: Estimate | None) -> str:
+    """Return an interval without its estimate, which stands beside it."""
+    return "–" if estimate is None else f"{number(estimate.low)} to {number(estimate.high)}"
+
+
 def overall(material: Material) -> str:
     """Return the table over all tasks."""
     reference = material.report.reference
     families = list(dict.fromkeys(material.families.values()))
-    heads = ["optimizer", "speed-up in steps", "in time", "tasks", f"runs below {reference}'s loss", "AlgoPerf score"]
+    heads = [
+        "optimizer",
+        "works on",
+        "speed-up in steps",
+        "interval over other families",
+        "in time",
+        "tasks",
+        f"runs below {reference}'s loss",
+        "AlgoPerf score",
+    ]
     heads += ["diverged", *(f"speed-up, {family}" for family in families)]
 
     def line(aggregate: Aggregate) -> list[str]:
@@ -54,7 +68,9 @@ def overall(material: Material) -> str:
         own = name == reference
         return [
             f"{name}{control}",
+            aggregate.kind or "–",
             "1, the reference" if own else ranged(aggregate.speed_up),
+            "1" if own else spanned(aggregate.over_families),
             "1" if own else ranged(aggregate.wall),
             str(aggregate.tasks),
             ranged(aggregate.better),

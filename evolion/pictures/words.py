@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from evolion.evaluators.protocol.report import Aggregate, Estimate
 from evolion.pictures.material import Material, listed, usable
 
-__all__ = ["findings", "missing", "number", "ranged"]
+__all__ = ["by_kind", "findings", "missing", "number", "ranged"]
 
 
 def number(value: float | None, digits: int = 3) -> str:
@@ -64,7 +64,7 @@ def finding(material: Material, aggregate: Aggregate) -> tuple[str, str]:
         f"({level} {number(speed_up.low)} to {number(speed_up.high)}, {tasks})."
     )
     if said == "not resolved":
-        chance = " or of its renamed copies" if material.report.band else ""
+        chance = " and from its renamed copies" if material.report.band else ""
         text = f"is not told apart from {reference}{chance}: {worth}"
     else:
         text = f"is {said} than {reference}: {worth}"
@@ -79,6 +79,23 @@ def findings(material: Material) -> list[tuple[str, str, str]]:
     ranked = sorted(aggregates, key=lambda a: -a.speed_up.value if a.speed_up and usable(a.speed_up) else 0.0)
     told = [(a.optimizer, finding(material, a)) for a in ranked]
     return [(said, name, text) for name, (said, text) in told]
+
+
+def by_kind(material: Material) -> list[str]:
+    """Rank optimizers apart by what their programs work on, where there are several kinds and ranks within one.
+
+    Small tasks exaggerate what matrix rules gain, so a rank over all kinds would mislead.
+    """
+    judged = [a for a in material.report.aggregates if a.optimizer in material.others and a.kind]
+    kinds = list(dict.fromkeys(aggregate.kind for aggregate in judged))
+    said = []
+    for kind in kinds if len(kinds) > 1 else []:
+        known = [
+            (a.speed_up.value, a.optimizer) for a in judged if a.kind == kind and a.speed_up and usable(a.speed_up)
+        ]
+        ranked = ", ".join(f"{name} ({number(value)})" for value, name in sorted(known, key=lambda pair: -pair[0]))
+        said += [f"{kind}: {ranked}"] if ranked else []
+    return said
 
 
 def _pairs(pairs: Sequence[tuple[str, str]]) -> str:
