@@ -14,11 +14,14 @@ from evolion.proxies.data.streams import SEED_LIMIT
 _NamedShape = tuple[str, tuple[int, ...]]
 
 
-def initialize(model: nn.Module, inputs: NDArray[Any], seed: int, factor: float = 1.0) -> dict[str, Any]:
+def initialize(
+    model: nn.Module, inputs: NDArray[Any], seed: int, factor: float = 1.0, embedding: float = 1.0
+) -> dict[str, Any]:
     """Parameters of `model` for `inputs` (one example suffices): a tree of float32 arrays with the model's own shapes.
 
-    The rule follows the name of a leaf: `kernel` is normal with variance 1 / fan-in (LeCun), `…embedding` is standard
-    normal, both times `factor`; `scale` is one and `bias` zero. Raises ValueError for another name.
+    The rule follows the name of a leaf: `kernel` is normal with variance 1 / fan-in (LeCun), `…embedding` is normal
+    with standard deviation `embedding`, both times `factor`; `scale` is one and `bias` zero. Raises ValueError for
+    another name.
 
     One standard normal vector is drawn (threefry) and cut up in the order of the tree, in place of one draw for each
     leaf by the model's own initializers: XLA takes 0.3 s to compile a draw, so that seven of them would cost more than
@@ -31,7 +34,8 @@ def initialize(model: nn.Module, inputs: NDArray[Any], seed: int, factor: float 
     values, start = [], 0
     for name, shape in leaves:
         size = int(np.prod(shape))
-        values.append(jnp.asarray(_values(name, shape, np.float32(factor) * draw[start : start + size].reshape(shape))))
+        share = factor * (embedding if name.endswith("embedding") else 1.0)
+        values.append(jnp.asarray(_values(name, shape, np.float32(share) * draw[start : start + size].reshape(shape))))
         start += size
     params: dict[str, Any] = jax.tree.unflatten(treedef, values)
     return params

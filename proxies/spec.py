@@ -37,6 +37,7 @@ class TaskSpec:
         metric: What the loss is, with its unit: "cross-entropy, nats".
         purpose: What it may be used for.
         rungs: The scale knobs of its ladder: by rung ("10x", "100x"), the factor of each knob.
+        embedding_scale: Standard deviation of initial embeddings.
         init_scale: Factor of all initial kernels and embeddings.
         label_noise: The share of training examples that get the targets of another example.
         reparameterized: Whether each parameter tensor is stored in units of its own, between 1/10 and 10.
@@ -59,6 +60,7 @@ class TaskSpec:
     metric: str
     purpose: Purpose = "diagnostic"
     rungs: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    embedding_scale: float = 1.0
     init_scale: float = 1.0
     label_noise: float = 0.0
     reparameterized: bool = False

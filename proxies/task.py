@@ -175,7 +175,8 @@ class ModelTask:
         return stored_units(self._initial(0)) if self.spec.reparameterized else None
 
     def _initial(self, seed: int) -> Params:
-        return initialize(self.model, self._splits["train"]["inputs"][:1], seed, self.spec.init_scale)
+        example, spec = self._splits["train"]["inputs"][:1], self.spec
+        return initialize(self.model, example, seed, spec.init_scale, spec.embedding_scale)
 
     def init(self, seed: int) -> Params:
         """Initial parameters, by the rule of `initialization.initialize`."""
