@@ -15,7 +15,7 @@ from evolion.evaluators.protocol.report import Aggregate, Cell, Estimate, Report
 __all__ = ["render", "to_json"]
 
 WIDTH = 110
-NAME_WIDTH = 18
+NAME_WIDTH = 16
 NONE = "-"
 
 CENSORED = {"low": "<", "high": ">", "": ""}
@@ -73,12 +73,16 @@ def _share(value: float | None) -> str:
     return NONE if value is None else f"{value:.0%}"
 
 
+def _ratio(value: float) -> str:
+    return f"{value:.2f}" if value < 10 else f"{value:.3g}"
+
+
 def _interval(found: Estimate | None) -> str:
-    return NONE if found is None else f"[{found.low:.2f}, {found.high:.2f}]"
+    return NONE if found is None else f"[{_ratio(found.low)}, {_ratio(found.high)}]"
 
 
 def _estimate(found: Estimate | None) -> str:
-    return NONE if found is None else f"{found.value:.2f} {_interval(found)}"
+    return NONE if found is None else f"{_ratio(found.value)} {_interval(found)}"
 
 
 def _percent(found: Estimate | None) -> str:
@@ -126,14 +130,26 @@ def _summary(report: Report, tasks: int) -> list[str]:
     for found in shown:
         if found.tasks < tasks:
             lines += _wrapped(f"{_name(found.optimizer)} has speed-ups on {found.tasks} of {tasks} tasks")
+    lines += list(_bounds(report, shown))
     if report.band:
         copies = sum(found.control == report.reference for found in ranked)
-        low, high = (f"{value:.2f}" for value in report.band)
+        low, high = map(_ratio, report.band)
         lines += _wrapped(
             f"chance alone: {copies} renamed cop{'ies' if copies != 1 else 'y'} of {report.reference} "
             f"gave speed-ups from {low} to {high}"
         )
     return lines + list(_kinds(shown)) + list(_pool(shown))
+
+
+def _bounds(report: Report, shown: Sequence[Aggregate]) -> Iterator[str]:
+    """Say whose mean is made of bounds: it may be nearer to 1 than the truth."""
+    for found in shown:
+        bounds = [c for c in report.cells if c.optimizer == found.optimizer and c.speed_up and c.speed_up.censored]
+        if bounds:
+            yield from _wrapped(
+                f"{_name(found.optimizer)}: {len(bounds)} of its {found.tasks} speed-ups "
+                f"{'is a bound' if len(bounds) == 1 else 'are bounds'}"
+            )
 
 
 def _kinds(shown: Sequence[Aggregate]) -> Iterator[str]:
@@ -177,7 +193,7 @@ def _task(report: Report, cells: Sequence[Cell]) -> list[str]:
     return lines
 
 
-RESULT_HEAD = ("optimizer", "loss", "difference", "", "p", "speed-up", "time to targets")
+RESULT_HEAD = ("optimizer", "loss", "difference", "", "p", "speed-up", "times")
 
 
 def _result(cell: Cell) -> tuple[str, ...]:
@@ -206,7 +222,9 @@ def _loss(cell: Cell) -> str:
 
 
 def _with_error(value: float, error: float, sign: str = "-") -> str:
-    """Print both with the decimals of the first two digits of the error."""
+    """Print both with the decimals of the first two digits of the error, small numbers with an exponent."""
+    if 0 < max(abs(value), error) < 0.01:
+        return f"{value:{sign}.3g} ± {error:.2g}"
     decimals = min(max(2, 1 - math.floor(math.log10(error))), 6) if error > 0 else 4
     return f"{value:{sign}.{decimals}f} ± {error:.{decimals}f}"
 
@@ -222,7 +240,7 @@ def _setting(cell: Cell) -> tuple[str, ...]:
         _name(cell.optimizer),
         _number(cell.learning_rate) + _mark(cell, "learning rate"),
         _number(cell.shrinkage) + _mark(cell, "shrinkage"),
-        str(cell.trials) + (f" ({cell.extensions} ext.)" if cell.extensions else ""),
+        str(cell.trials),
         _share(cell.diverged),
         _number(cell.sensitivity),
         _number(cell.basin, 2),
@@ -252,10 +270,10 @@ def _notes(report: Report) -> Iterator[str]:
         )
     if any(cell.times for cell in report.cells):
         yield from _wrapped(
-            f"time to targets: the shortest horizon that reaches the mean loss of {report.reference} at half of, once "
+            f"times: the shortest horizon that reaches the mean loss of {report.reference} at half of, once "
             f"and twice the task's; {NONE} where none does. score: AlgoPerf's, 1 for the fastest to every target"
         )
     yield from _wrapped(
-        "intervals of speed-ups: tasks within families, seeds and tuning trials resampled; families: "
-        "families too. difference: from the reference, paired by seed. p: corrected for the number of optimizers (Dunnett)"
+        "intervals of speed-ups: tasks within families, seeds and tuning trials resampled; families: families too. "
+        "difference: from the reference, paired by seed. p: corrected for the number of optimizers (Dunnett)"
     )

@@ -197,7 +197,7 @@ def _corrected(task: TaskRows, reference: str) -> dict[str, float]:
         return {}
     copies = [name for name in samples if name != reference and task.rows[name][0].control]
     others = [name for name in samples if name != reference and name not in copies]
-    found = {}
+    found: dict[str, float] = {}
     for names in filter(None, (others, copies)):
         groups = [samples[name] for name in (reference, *names)]
         # Without any spread within the groups there is no error to measure a difference by.
@@ -243,10 +243,10 @@ def _edges(rows: Sequence[Row], best: Row | None, faces: Sequence[tuple[float, f
     if best is None or best.unit is None:
         return ()
     trials = in_stage(rows, *TRIALS)
-    values = ({row.learning_rate for row in trials}, {row.shrinkage for row in trials})
+    tuned = (len({row.learning_rate for row in trials}) > 1, len({row.shrinkage for row in trials}) > 1)
     found = []
-    for name, place, (low, high), tuned in zip(COORDINATES, best.unit, faces, values, strict=True):
-        if len(tuned) > 1:
+    for name, place, (low, high), differs in zip(COORDINATES, best.unit, faces, tuned, strict=True):
+        if differs:
             found += [f"{name}, low"] * (place < low + EDGE) + [f"{name}, high"] * (place > high - EDGE)
     return tuple(found)
 
