@@ -83,16 +83,16 @@ def verify(names: tuple[str, ...], as_json: bool) -> None:
     Exit status 1 if one is.
     """
     from evolion.proxies.data import cache
-    from evolion.proxies.data.source import DataError, DataMissing
+    from evolion.proxies.data.source import DataError
 
     with _input_errors():
-        wanted = names or tuple(entry.name for entry in cache.entries())
+        known = tuple(entry.name for entry in cache.entries())
+        for name in set(names) - set(known):
+            cache.verify(name)  # says that it is not there, before time goes into the others
     problems: dict[str, str] = {}
-    for name in dict.fromkeys(wanted):
+    for name in dict.fromkeys(names or known):
         try:
             problems[name] = cache.verify(name).problem
-        except DataMissing as error:
-            raise InputError(str(error)) from None
         except DataError as error:
             problems[name] = str(error)
         if not as_json:

@@ -103,6 +103,18 @@ def remove(folder: Path) -> None:
         shutil.rmtree(aside, ignore_errors=True)
 
 
+@contextmanager
+def alone(root: Path) -> Iterator[None]:
+    """Keep other processes from changing which folders `root` has; on a file system without locks, nothing does."""
+    lock = os.open(root, os.O_RDONLY)
+    try:
+        with suppress(OSError):
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(lock)
+
+
 def publish(made: Path, target: Path) -> bool:
     """Give a finished folder its name. False if there is one of that name: another process was faster."""
     try:

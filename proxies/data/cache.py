@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from evolion.proxies.data.array_folder import (
     MANIFEST,
     StoredFile,
+    alone,
     check_file,
     draft,
     publish,
@@ -136,24 +137,21 @@ def add(name: str, uri: str, *, replace: bool = False) -> Entry:
     # What was opened before may have changed on disk, and after this data:NAME may be another set.
     open_source.cache_clear()
     source = open_source(uri)
-    info, old = source.info, _entry_of(name)
+    info = source.info
     if any(info.examples[split] is None for split in SPLITS):
         raise DataError(f"{uri}: this data is generated and never runs out; use the URI itself where data is named")
     check_divided(uri, {split: info.examples[split] or 0 for split in SPLITS})
-    if old and not old.problem and not replace:
-        if old.info.digest != info.digest:
-            raise DataError(
-                f"data set {name!r} is there with other content, read from {old.uri}; choose another name, or replace "
-                f"it: evolion data add {name} {uri!r} --replace"
-            )
-        if _is_whole(old):
-            return old
+    if not replace and (known := _known(name, uri, info)):
+        return known
     root = cache_folder()
     remove_leftovers(root)
     with draft(root) as folder:
+        old = _entry_of(name)
         _convert(folder, name, uri, source, old.generation + 1 if old else 0)
-        target = root / f"{name}-{info.digest[:12]}"
-        with writing(root):
+        with writing(root), alone(root):
+            if not replace and (known := _known(name, uri, info)):  # another process was faster
+                return known
+            target = root / f"{name}-{info.digest[:12]}"
             if target.exists():
                 remove(target)
             publish(folder, target)
@@ -161,10 +159,20 @@ def add(name: str, uri: str, *, replace: bool = False) -> Entry:
                 if other != target:
                     remove(other)
     open_source.cache_clear()
-    entry = _existing(name)
-    if entry.info.digest != info.digest:
-        raise DataError(f"data set {name!r} has just been added by another process, with other content")
-    return entry
+    return _read(target)
+
+
+def _known(name: str, uri: str, info: Info) -> Entry | None:
+    """The entry that has this content already, undamaged. Raises DataError if the name stands for other content."""
+    old = _entry_of(name)
+    if old is None or old.problem:
+        return None
+    if old.info.digest != info.digest:
+        raise DataError(
+            f"data set {name!r} is there with other content, read from {old.uri}; choose another name, or replace "
+            f"it: evolion data add {name} {uri!r} --replace"
+        )
+    return old if _is_whole(old) else None
 
 
 def _is_whole(entry: Entry) -> bool:

@@ -90,6 +90,12 @@ def test_damage_is_a_failure(damage: Any, folder: Path, capsys: pytest.CaptureFi
     printed(capsys, "verify")
 
 
+def test_an_unknown_name_is_said_first(capsys: pytest.CaptureFixture[str]) -> None:
+    """A name that was mistyped is found before gigabytes are read."""
+    printed(capsys, "add", "mine", "npz:set.npz")
+    assert "did you mean 'mine'" in complaint(capsys, "verify", "mine", "mind")
+
+
 def test_a_broken_manifest_is_listed(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """One damaged set does not hide the others."""
     for name in ("a", "b"):

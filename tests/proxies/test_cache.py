@@ -110,6 +110,29 @@ def test_of_two_generations_the_later_counts(uri: str, tmp_path: Path) -> None:
     assert open_source("data:mine").info.digest == second.info.digest
 
 
+@pytest.mark.parametrize("same", [True, False])
+def test_of_two_adds_at_once_the_first_stays(
+    same: bool, uri: str, tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What another process adds under the name during a long conversion is neither lost nor replaced unasked."""
+    other = uri if same else written(tmp_path / "other.npz", seed=1)
+    convert = cache._convert
+
+    def slow(*arguments: Any) -> None:
+        monkeypatch.setattr(cache, "_convert", convert)
+        add("mine", other)
+        convert(*arguments)
+
+    monkeypatch.setattr(cache, "_convert", slow)
+    if same:
+        assert add("mine", uri) == verify("mine")
+    else:
+        with pytest.raises(DataError, match="is there with other content"):
+            add("mine", uri)
+    assert verify("mine").uri == other
+    assert len(list(root.iterdir())) == 1
+
+
 @pytest.mark.parametrize("name", ["", ".", "../x", "a b", "a/b", "-x", ".x", "x" * 65, "ü", "a\n"])
 def test_names_are_plain(name: str, uri: str) -> None:
     """A name cannot lead out of the cache."""
