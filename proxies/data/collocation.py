@@ -6,14 +6,15 @@ networks trained on residuals are ill-conditioned (Krishnapriyan et al., arXiv:2
 """
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from evolion.proxies.data.source import SPLITS, DataError, Field, GeneratedSource, Info, Source
-from evolion.proxies.data.streams import rounded, uniform
+from evolion.proxies.data.source import SPLITS, DataError, Field, GeneratedSource, Info, Source, Split
+from evolion.proxies.data.streams import integers, rounded
 from evolion.proxies.data.uri import Uri
 
 _STREAM = 17
@@ -30,7 +31,7 @@ def open_uri(uri: Uri) -> Source:
         floor=0.0,
         note="generated",
     )
-    return GeneratedSource(info, _STREAM, _generator(frequencies))
+    return _Collocation(info, {split: _points(info, SPLITS.index(split), frequencies) for split in SPLITS})
 
 
 def _frequencies(uri: str, text: str) -> tuple[int, ...]:
@@ -54,9 +55,21 @@ def solution(x: NDArray[np.float64], frequencies: tuple[int, ...]) -> NDArray[np
     return np.asarray(np.sqrt(2 / len(frequencies)) * waves)
 
 
-def _generator(frequencies: tuple[int, ...]) -> Callable[[np.random.PCG64, int], Mapping[str, NDArray[Any]]]:
-    def generate(bits: np.random.PCG64, count: int) -> Mapping[str, NDArray[Any]]:
-        x = rounded(uniform(bits, (count, 1)), 2.0**-23)
-        return {"inputs": x, "targets": rounded(source_term(x.astype(np.float64), frequencies), 2.0**-14)}
+@dataclass(frozen=True, slots=True, eq=False)
+class _Collocation:
+    info: Info
+    parts: Mapping[Split, GeneratedSource]
 
-    return generate
+    def gather(self, split: Split, indices: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
+        """The examples of these numbers."""
+        return self.parts[split].gather(split, indices)
+
+
+def _points(info: Info, split: int, frequencies: tuple[int, ...]) -> GeneratedSource:
+    def generate(bits: np.random.PCG64, count: int) -> Mapping[str, NDArray[Any]]:
+        # On one line chance would put points of two splits in the same place: the last two of 23 bits tell them apart.
+        places = 4 * integers(bits, 2**21, (count, 1)) + split
+        x = places * 2.0**-23
+        return {"inputs": x.astype(np.float32), "targets": rounded(source_term(x, frequencies), 2.0**-14)}
+
+    return GeneratedSource(info, _STREAM, generate)

@@ -38,7 +38,10 @@ def open_uri(uri: Uri) -> Source:
     def generate(bits: np.random.PCG64, count: int) -> Mapping[str, NDArray[Any]]:
         return {"inputs": _noise(bits, (count, dimension)), "targets": np.zeros(count, np.float32)}
 
-    pairs = {split: _pair(dimension, SPLITS.index(split)) for split in SPLITS if split != "train"}
+    pairs: dict[Split, dict[str, NDArray[Any]]] = {
+        "validation": _pair(dimension, SPLITS.index("validation")),
+        "test": _pair(dimension, SPLITS.index("test")),
+    }
     return _Noise(info, GeneratedSource(info, _STREAM, generate), StoredSource(info, pairs))
 
 

@@ -72,6 +72,13 @@ def test_collocation_points_fill_the_interval() -> None:
     assert np.allclose(batch["targets"], collocation.source_term(batch["inputs"], (1, 3, 6)), atol=1e-4)
 
 
+def test_collocation_points_of_splits_differ() -> None:
+    """No point is both trained on and tested at, though there are many on a short line."""
+    source = open_source("collocation:?frequencies=1-3-6")
+    places = [set(source.gather(split, np.arange(50_000))["inputs"].ravel().tolist()) for split in SPLITS]
+    assert len(set.union(*places)) == sum(map(len, places))
+
+
 @pytest.mark.parametrize("split", SPLITS)
 def test_noise_and_digit_add_up(split: Split) -> None:
     """What is left of an input without the noise that is asked for is a digit, of levels between 0.1 and 2."""
