@@ -87,7 +87,8 @@ def splits_of(versions: tuple[tuple[str, str], ...]) -> Mapping[Split, NDArray[n
     """
 
     def build() -> dict[str, NDArray[np.uint8]]:
-        return dict(divided({text for package, _ in versions for text in package_docstrings(package)}))
+        parts = divided({text for package, _ in versions for text in package_docstrings(package)})
+        return {split: parts[split] for split in SPLITS}
 
     key = f"docstrings 1 {sys.version_info[0]}.{sys.version_info[1]} {versions}"
     kept = materialized(key, build)

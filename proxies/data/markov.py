@@ -52,7 +52,7 @@ def chains(bits: np.random.PCG64, count: int, states: int) -> NDArray[np.int64]:
     drawn = gammaincinv(CONCENTRATION, uniform(bits, (count, states, states)))
     shares = np.cumsum(drawn, axis=-1)
     # Whole numbers: what the last bits of a machine's special functions are decides no state, but once in 2**20 draws.
-    return np.rint(shares / shares[..., -1:] * 2**20).astype(np.int64) << 12
+    return np.asarray(np.rint(shares / shares[..., -1:] * 2**20) * 2**12, np.int64)
 
 
 def sample(bits: np.random.PCG64, count: int, states: int, length: int) -> NDArray[np.int32]:

@@ -10,7 +10,7 @@ from evolion.proxies.models.parts import ACTIVATIONS
 
 
 def normalized_adjacency(adjacency: jax.Array) -> jax.Array:
-    """D^-1/2 (A + I) D^-1/2 of A (graphs, nodes, nodes), D the row sums of A + I (Kipf and Welling, arXiv:1609.02907)."""
+    """D^-1/2 (A + I) D^-1/2 of A (graphs, nodes, nodes), D the row sums of A + I (Kipf, Welling, arXiv:1609.02907)."""
     joined = adjacency + jnp.eye(adjacency.shape[-1], dtype=adjacency.dtype)[None]
     scale = jax.lax.rsqrt(jnp.sum(joined, axis=-1))
     return joined * scale[:, :, None] * scale[:, None, :]
