@@ -62,8 +62,8 @@ def aggregate(comparison: Comparison, name: str, kind: str) -> Aggregate:
     found = comparison.times()
 
     def total(draws: Mapping[str, Floats], over_families: bool, shifts: Mapping[str, float | None]) -> Estimate | None:
-        points = {task: _log(cells[task]) + (shifts.get(task) or 0.0) for task in draws}
-        return _balanced(comparison, cells, draws, points, over_families)
+        moved = {task: shifts.get(task) or 0.0 for task in draws}
+        return _balanced(comparison, cells, draws, moved, over_families)
 
     def score(without: str = "") -> float | None:
         if name not in found:
@@ -126,18 +126,30 @@ def _balanced(
     comparison: Comparison,
     cells: Mapping[str, Scored],
     draws: Mapping[str, Floats],
-    points: Mapping[str, float],
+    shifts: Mapping[str, float],
     over_families: bool,
 ) -> Estimate | None:
-    """Return the geometric mean within families and then over them, from logarithms by task."""
+    """Return the geometric mean within families and then over them.
+
+    Args:
+        comparison: Everything scored.
+        cells: Of one optimizer, by task.
+        draws: Of the logarithm that is averaged, by the tasks that have one, each of shape (draws,).
+        shifts: By the same tasks, what is added to the logarithm of the speed-up; in `draws` it is already.
+        over_families: Whether families are resampled too.
+
+    """
     if not draws:
         return None
-    means = _by_family(cells, points)
+    means = _by_family(cells, {task: _log(cells[task]) + shift for task, shift in shifts.items()})
     value = math.fsum(means.values()) / len(means)
     families = _families(cells, list(draws))
     drawn = hierarchical(comparison.resampler, families, draws, over_families=over_families)
     freedom = sum(len(cells[task].cell.losses) - 1 for task in draws)
-    return ratio_estimate(value, drawn, comparison.level, freedom)
+    # Tasks are resampled: at the utmost each is the one that reaches farthest.
+    low = min(cells[task].reach[0] + shift for task, shift in shifts.items())
+    high = max(cells[task].reach[1] + shift for task, shift in shifts.items())
+    return ratio_estimate(value, drawn, comparison.level, freedom, (low, high))
 
 
 def _better(comparison: Comparison, cells: Mapping[str, Scored]) -> Estimate | None:

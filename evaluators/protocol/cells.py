@@ -61,6 +61,7 @@ class Scored:
     Attributes:
         cell: The cell.
         logs: Draws of the logarithm of its speed-up, shape (draws,); None without one.
+        reach: Between which logarithms speed-ups on the task can lie: the ends of the ladder of the reference.
         wins: By fresh seed, 1 if its loss is below the reference's, 1/2 if equal, else 0; empty for the reference.
         runs: How many runs it has.
         failed: How many of them did not end finite.
@@ -69,6 +70,7 @@ class Scored:
 
     cell: Cell
     logs: Floats | None
+    reach: tuple[float, float] = (0.0, 0.0)
     wins: Mapping[int, float] = field(default_factory=dict)
     runs: int = 0
     failed: int = 0
@@ -143,7 +145,8 @@ def score_task(
             times=profiles.times(means(rows), goals) if name in timed else {},
         )
         wins = {} if name == reference else _wins(rows, base)
-        scored[name] = Scored(cell, logs, wins, len(rows), _failed(rows))
+        reach = reference_ladder.reach if reference_ladder else (0.0, 0.0)
+        scored[name] = Scored(cell, logs, reach, wins, len(rows), _failed(rows))
     return scored
 
 

@@ -27,7 +27,7 @@ def clipped(losses: Sequence[float], start: float | None) -> list[float]:
 def tuning_curve(losses: Sequence[float]) -> tuple[TuningPoint, ...]:
     """Return the expected best of k of the trials drawn with replacement, and its deviation, for k = 1 … K.
 
-    Dodge et al. (arXiv:1909.03004, equation 5): with the losses sorted, the i-th is the least of k with probability
+    Dodge et al. (arXiv:1909.03004): with the losses sorted, the i-th is the least of k with probability
     ((K - i + 1) / K)^k - ((K - i) / K)^k.
 
     Args:
@@ -48,7 +48,7 @@ def tuning_curve(losses: Sequence[float]) -> tuple[TuningPoint, ...]:
 def sensitivity(losses: Sequence[float], start: float) -> float:
     """Return the mean of min(loss, start) - least loss over log-spaced learning rates.
 
-    Wortsman et al. (arXiv:2309.14322, section 2.2).
+    Wortsman et al. (arXiv:2309.14322).
     """
     values = clipped(losses, start)
     return math.fsum(values) / len(values) - min(values)

@@ -75,6 +75,11 @@ class Ladder:
     draws: Floats
     scale: Scale
 
+    @property
+    def reach(self) -> tuple[float, float]:
+        """The logarithms of the shortest and the longest horizon."""
+        return float(self.logs[0]), float(self.logs[-1])
+
 
 def never_rising(values: Floats, weights: Floats) -> Floats:
     """Return the never rising values that fit best by weighted least squares."""
@@ -137,11 +142,7 @@ def speed_up(reference: Ladder, loss: Scaled, level: float) -> tuple[SpeedUp, Fl
     draws = np.array(
         [invert(row, reference.logs, float(drawn)) for row, drawn in zip(reference.draws, loss.draws, strict=True)]
     )
-    found = ratio_estimate(log, draws, level, loss.seeds - 1)
-    shortest, longest = np.exp(reference.logs[[0, -1]]).tolist()
-    # What expands the interval knows nothing of the horizons, and beyond them nothing is known.
-    within = Estimate(found.value, max(found.low, shortest), min(found.high, longest))
-    return SpeedUp(within, censored), draws
+    return SpeedUp(ratio_estimate(log, draws, level, loss.seeds - 1, reference.reach), censored), draws
 
 
 def exactly_one(draws: int) -> tuple[SpeedUp, Floats]:

@@ -268,6 +268,18 @@ def test_families_weigh_alike() -> None:
     assert found.over_families.high - found.over_families.low > 1.0
 
 
+def test_no_interval_goes_beyond_the_horizons_of_the_reference() -> None:
+    """Two seeds leave much open, but nothing was seen beyond the ladder: not in a cell, and not in a mean of cells."""
+    rows = comparison({"adamw": 1.0}, tasks=("lm", "mlp"), noise=(0.0, 0.1))
+    rows += [r for task in ("lm", "mlp") for r in reported("x", task, [1.6, 2.2], first_seed=9, seconds=1.0)]
+    found = scored(rows)
+    mean = total(found, "x")
+    assert mean.speed_up is not None
+    assert mean.wall is not None
+    for estimate, scale in ((cell(found, "x").speed_up.estimate, 1), (mean.speed_up, 1), (mean.wall, 2)):  # type: ignore[union-attr]
+        assert 0.25 * scale - 1e-9 <= estimate.low <= estimate.value <= estimate.high <= 4 * scale + 1e-9
+
+
 def test_tuning_luck_is_inside_the_interval() -> None:
     """With equal noise of seeds, all that is uncertain is whether the best trial would have been among the trials."""
     sure = runs("adamw", "lm", trials=1) + runs("lion", "lm", 0.8, trials=1)
