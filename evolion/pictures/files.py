@@ -55,7 +55,7 @@ def whole(material: Material, picture: Picture) -> Figure:
     width = max(panel.width for panel in picture.panels)
     height = max(panel.height for panel in picture.panels)
     entries = legend(material, picture)
-    per_line = max(1, int(width * across / (0.75 + 0.075 * max((len(name) for name, _ in entries), default=1))))
+    per_line = max(1, int(width * across / (0.6 + 0.065 * max((len(name) for name, _ in entries), default=1))))
     lines = -(-len(entries) // per_line)
     figure = Figure(figsize=(width * across, height * down + 0.2 * lines + 0.1), layout="constrained")
     figure.get_layout_engine().set(w_pad=0.08, h_pad=0.08)  # type: ignore[union-attr, call-arg]

@@ -151,7 +151,9 @@ def forest(material: Material) -> Picture:
     lanes = max(1, len(material.others))
     size = 0.9 + LANE_INCHES * _heights(lines, lanes)[1]
     level = f"{100 * material.report.level:g} %"
-    band = " The grey band spans what renamed copies of the reference reached by chance." if material.report.band else ""
+    band = (
+        " The grey band spans what renamed copies of the reference reached by chance." if material.report.band else ""
+    )
     panel = Panel("", partial(_draw_forest, material, lines), width=5.2, height=size)
     missing = [name for name in material.others if name not in drawn]
     gaps = [f"No speed-up of {listed(missing)} could be computed."] if missing else []

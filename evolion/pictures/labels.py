@@ -50,8 +50,8 @@ def label_ends(axes: Axes, ends: Sequence[End]) -> None:
     heights = [(float(transform.transform([end.height])[0]) - low) / (high - low) for end in ends]
     ranked = sorted(zip(heights, ends, strict=True), key=lambda pair: (pair[0], pair[1].name))
     ranked = [(height, end) for height, end in ranked if -0.02 <= height <= 1.02]
-    inches = axes.get_figure(root=True).get_size_inches()[1] * axes.get_position().height
-    places = apart([height for height, _ in ranked], 1.25 * SIZE / 72 / float(inches))
+    inches = axes.get_window_extent().height / axes.figure.dpi
+    places = apart([height for height, _ in ranked], 1.25 * SIZE / 72 / inches)
     if places and places[0] < -0.05:
         return
     for place, (_, end) in zip(places, ranked, strict=True):

@@ -114,8 +114,8 @@ def gather(report: Report, rows: Sequence[Row]) -> Material:
     """Sort a report and its table by task and optimizer; rows of optimizers or tasks that it leaves out are left."""
     named = [aggregate.optimizer for aggregate in report.aggregates] + [cell.optimizer for cell in report.cells]
     names = list(dict.fromkeys(named))
-    controls = {aggregate.optimizer for aggregate in report.aggregates if aggregate.control}
-    controls = frozenset(controls | {row.optimizer for row in rows if row.control})
+    copies = {aggregate.optimizer for aggregate in report.aggregates if aggregate.control}
+    controls = frozenset(copies | {row.optimizer for row in rows if row.control})
     ordered = sorted(names, key=lambda name: (name in controls, name != report.reference))
     by_place: dict[tuple[str, str], list[Row]] = {}
     for row in rows:

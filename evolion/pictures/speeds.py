@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 
 from evolion.evaluators.protocol.report import Cell, Profile
 from evolion.evaluators.protocol.rows import Row, Stage
+from evolion.evaluators.protocol.speedup import never_rising, task_scale
 from evolion.pictures.curves import loss_axis, without
 from evolion.pictures.labels import End, label_ends
 from evolion.pictures.material import Material, Panel, Picture, finite, listed, usable
@@ -86,6 +87,24 @@ def climbed(material: Material, task: str, optimizer: str) -> Mapping[float, lis
     return rungs(material.staged(task, optimizer, Stage.REPORT, Stage.HORIZON))
 
 
+def fitted(
+    steps: Mapping[float, list[float]], floor: float | None, losses: Sequence[float]
+) -> tuple[list[float], list[float]]:
+    """Return horizons and losses of the line that speed-ups are read from, as `speedup.ladder` has it.
+
+    It never rises, and is straight in the logarithms of horizon and excess over the floor where that is known.
+    """
+    scale = task_scale(floor, losses)
+    means = np.asarray([np.mean(found) for found in steps.values()])
+    weights = np.asarray([len(found) for found in steps.values()], np.float64)
+    heights = never_rising(scale(means), weights)
+    logs = np.log(list(steps))
+    places = np.unique(np.concatenate([logs, np.linspace(logs[0], logs[-1], 64)]))
+    values = np.interp(places, logs, heights)
+    shown = values if scale.floor is None else scale.floor + np.exp(values)
+    return np.exp(places).tolist(), shown.tolist()
+
+
 def _draw_arrival(material: Material, cell: Cell, limits: tuple[float, float], axes: Axes) -> None:
     """Draw how a speed-up is read off: from the final loss across to the ladder, from there down to the axis."""
     if cell.mean is None or not math.isfinite(cell.mean):
@@ -117,7 +136,7 @@ def _draw_ladder(material: Material, task: str, axes: Axes) -> None:
     means = [float(np.mean(found)) for found in steps.values()]
     lows, highs = [min(found) for found in steps.values()], [max(found) for found in steps.values()]
     axes.fill_between(list(steps), lows, highs, color=look.colour, alpha=0.13, linewidth=0)
-    axes.plot(list(steps), means, **look.line())
+    axes.plot(*fitted(steps, material.floor(task), losses), **look.line())
     axes.plot(list(steps), means, linestyle="none", **look.mark())
     for cell in arrivals:
         _draw_arrival(material, cell, limits, axes)

@@ -40,7 +40,7 @@ reference's."""
 MARKERS = ("s", "^", "D", "v", "P", "X", "<", ">")
 DASHES = ((5.0, 1.5), (1.5, 1.2), (6.0, 1.5, 1.5, 1.5), (3.0, 1.5), (8.0, 2.0))
 
-STYLE: dict[str, Any] = {
+STYLE: Any = {
     "svg.hashsalt": "evolion",
     "svg.fonttype": "none",
     "font.family": ["DejaVu Sans"],
