@@ -21,7 +21,7 @@ NOISY_QUADRATIC = TaskSpec(
     # Half the sum of the curvatures, at errors of one but for the initial weights.
     start=0.5 * sum(1 / i for i in range(1, _DIMENSION + 1)) * (1 + _INIT_SCALE**2),
     metric="expected loss",
-    rungs={"10x": {"horizon": 4}, "100x": {"horizon": 16}},
+    rungs={"10x": {"horizon": 10}, "100x": {"horizon": 50}},
     init_scale=_INIT_SCALE,
 )
 
