@@ -116,26 +116,11 @@ def _run(plan: Plan, source: str, folder: Path, workers: int | None, *, quiet: b
     from evolion.evaluators.factory import make_evaluator
     from evolion.view import view_on
 
-    def begun() -> None:
-        """Count a look at a set that is not to be looked at often."""
-        if source:
-            _record_look(source)
-
     manifest = manifest_of(plan, source)
     for task, reason in manifest.missing.items():
         print(f"evolion: {task} is left out: {reason}", file=sys.stderr)
     with view_on(sys.stderr, quiet=quiet, lines=progress) as observer:
-        return compare(
-            manifest,
-            folder,
-            lambda: make_evaluator(workers, inline=workers == 1),
-            observer=observer,
-            begun=begun,
-        )
-
-
-def _record_look(source: str) -> None:
-    del source
+        return compare(manifest, folder, lambda: make_evaluator(workers, inline=workers == 1), observer=observer)
 
 
 def _json(found: Comparison) -> str:

@@ -51,8 +51,12 @@ def default_folder(plan: Plan, source: str) -> Path:
     return Path("comparisons", f"{source or 'tasks'}-{plan.digest()}")
 
 
-def manifest_of(plan: Plan, source: str = "", lock: str = "") -> Manifest:
+def manifest_of(plan: Plan, source: str = "") -> Manifest:
     """Return a plan with the digests of its tasks; loads their data.
+
+    Args:
+        plan: The plan.
+        source: The name of the set that its tasks are of; "" for tasks by name.
 
     Raises:
         InputError: If data cannot be read, or all of it is missing.
@@ -60,6 +64,7 @@ def manifest_of(plan: Plan, source: str = "", lock: str = "") -> Manifest:
     """
     from evolion.proxies.data.source import DataError, DataMissing
     from evolion.proxies.registry import get_task
+    from evolion.proxies.sets import set_digest
 
     digests: dict[str, str] = {}
     missing: dict[str, str] = {}
@@ -72,7 +77,7 @@ def manifest_of(plan: Plan, source: str = "", lock: str = "") -> Manifest:
             raise InputError(f"task {task!r}: {error}") from None
     if not digests:
         raise InputError(f"no task has its data on this machine: {'; '.join(missing.values())}")
-    return Manifest(plan, digests, missing, lock, source)
+    return Manifest(plan, digests, missing, set_digest(source) if source else "", source)
 
 
 def compare(
@@ -81,7 +86,6 @@ def compare(
     make: Callable[[], Evaluator],
     *,
     observer: Observer | None = None,
-    begun: Callable[[], None] = lambda: None,
 ) -> Comparison:
     """Run a comparison, or what is left of it, and write its table, report and pictures.
 
@@ -90,19 +94,20 @@ def compare(
         folder: Where its files are and go; new, empty, or that of the same comparison.
         make: Gives the evaluator, once the folder is known to be good; it is closed at the end.
         observer: Is told about progress.
-        begun: Is called once for a folder, when it is made: not when it is gone on with.
 
     Raises:
         InputError: For a folder that is taken, holds another comparison, or is at work in another process.
+        OSError: If files cannot be written, the list of looks at a locked set among them: nothing is run then.
         JobError: If no optimizer could be scored.
 
     """
     folder = Path(folder)
     watcher = silent() if observer is None else observer
     with _own(folder), _as_input_errors():
-        manifest = _settled(manifest, folder, begun)
+        manifest = _settled(manifest, folder)
+        notes = _looked(manifest)
         _execute(manifest, folder, make, watcher)
-        return write_outputs(manifest, folder)
+        return write_outputs(manifest, folder, notes)
 
 
 @contextmanager
@@ -137,15 +142,31 @@ def _own(folder: Path) -> Iterator[None]:
         yield
 
 
-def _settled(manifest: Manifest, folder: Path, begun: Callable[[], None]) -> Manifest:
+def _settled(manifest: Manifest, folder: Path) -> Manifest:
     """Return what the folder goes on with, and keep it there."""
     path = folder / PLAN
     if path.exists():
         manifest = resumed(from_json(path.read_bytes(), str(path)), manifest, str(folder))
-    else:
-        begun()
     write_atomically(path, to_json(manifest))
     return manifest
+
+
+def _looked(manifest: Manifest) -> tuple[str, ...]:
+    """Count the look at a locked set, before anything of it can be seen, and return what is to be said of a set."""
+    if not manifest.source:
+        return ()
+    from evolion.primitives.keys import structural_key
+    from evolion.primitives.parser import parse
+    from evolion.proxies.sets import check_lock, record_look
+
+    chosen = manifest.plan.tasks
+    changed = [said for said in check_lock(manifest.source) if said.partition(": ")[0] in chosen]
+    compared = sorted({structural_key(parse(entrant.program)) for entrant in manifest.plan.entrants})
+    count = record_look(manifest.source, compared)
+    notes = [f"not the set as it was frozen: {said}" for said in changed]
+    if count:
+        notes.append(f"look {count} at the locked set {manifest.source}: the more looks, the less it tells")
+    return tuple(notes)
 
 
 def _execute(manifest: Manifest, folder: Path, make: Callable[[], Evaluator], observer: Observer) -> None:
@@ -159,8 +180,13 @@ def _execute(manifest: Manifest, folder: Path, make: Callable[[], Evaluator], ob
         execute(manifest.plan, tasks, table, evaluator, report=report)
 
 
-def write_outputs(manifest: Manifest, folder: Path) -> Comparison:
+def write_outputs(manifest: Manifest, folder: Path, notes: Sequence[str] = ()) -> Comparison:
     """Score the table of a folder and write what it says: report.txt, report.html and pictures/*.svg.
+
+    Args:
+        manifest: What was run.
+        folder: Where the table is and the rest goes.
+        notes: What is to be said besides.
 
     Raises:
         JobError: If there are no rows to score.
@@ -178,7 +204,7 @@ def write_outputs(manifest: Manifest, folder: Path) -> Comparison:
     if not any(row.optimizer == plan.reference for row in rows):
         raise JobError(f"nothing to report: the table of {folder} has no row of {plan.reference}")
     found = report(rows, reference=plan.reference, missing=tuple(manifest.missing), kinds=_kinds(plan))
-    found = replace(found, notes=(*found.notes, *_crashes(rows)))
+    found = replace(found, notes=(*notes, *found.notes, *_crashes(rows)))
     text = render(found)
     write_atomically(folder / TEXT, text.rstrip("\n") + "\n")
     write_pictures(found, rows, folder / PICTURES)

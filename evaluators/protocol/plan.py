@@ -169,7 +169,7 @@ class Manifest:
         plan: The plan.
         digests: What each task is, by name; tasks whose data was missing stand in `missing` instead.
         missing: Why a task was left out, by its name.
-        lock: The digest of the lock file of the task sets, "" where no set was named.
+        lock: The digest of the set of tasks; "" where none was named.
         source: The name of the set; "" for tasks by name.
         format: The number of the file's layout.
 
@@ -229,7 +229,7 @@ def resumed(found: Manifest, asked: Manifest, folder: str) -> Manifest:
         if found.digests.get(task, digest) != digest:
             raise PlanError(f"the task {task!r} or its data has changed since {folder} was begun: {mend}")
     if found.lock != asked.lock:
-        raise PlanError(f"the task sets have changed since {folder} was begun: {mend}")
+        raise PlanError(f"the set of tasks has changed since {folder} was begun: {mend}")
     return replace(asked, digests={**found.digests, **asked.digests})
 
 

@@ -323,7 +323,7 @@ BEGUN = Manifest(PLAN, {"one": "d"}, {"two": "no data"}, "lock")
         (lambda m: replace(m, plan=replace(m.plan, tasks=("one",))), "tasks one, two, not one"),
         (lambda m: replace(m, plan=plan_of("adamw", tasks=("one", "two"))), "entrants adamw, lion"),
         (lambda m: replace(m, digests={"one": "other"}), "task 'one' or its data has changed"),
-        (lambda m: replace(m, lock="other"), "task sets have changed"),
+        (lambda m: replace(m, lock="other"), "set of tasks has changed"),
     ],
 )
 def test_a_changed_plan_is_refused(change: Callable[[Manifest], Manifest], words: str) -> None:

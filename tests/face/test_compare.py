@@ -21,6 +21,7 @@ from evolion.evaluators.types import Job, Score
 from evolion.proxies import registry
 from evolion.proxies.data.source import DataMissing
 from evolion.proxies.score import Status
+from evolion.proxies.sets import TaskSet, looks, recipe_digest
 from evolion.run_files import locked
 
 TASK = "digits-mlp"
@@ -207,6 +208,58 @@ def test_without_any_data_there_is_nothing_to_compare(monkeypatch: pytest.Monkey
     lose(monkeypatch, TASK)
     with pytest.raises(InputError, match="not on this machine"):
         manifest_of(plan)
+
+
+@pytest.fixture
+def sets(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A quick set and a locked one of cheap tasks, and a list of looks that is not the user's."""
+    made = [TaskSet("search", "", (TASK, "noisy-quadratic", "zipf-lm")), TaskSet("test", "", (TASK,), locked=True)]
+    lock = tmp_path / "lock.json"
+    frozen = {TASK: {"recipe": recipe_digest(TASK)}}
+    lock.write_text(json.dumps({"sets": {"search": frozen, "test": frozen}}))
+    monkeypatch.setattr("evolion.proxies.sets.SETS", {one.name: one for one in made})
+    monkeypatch.setattr("evolion.proxies.sets.LOCK", lock)
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+
+
+@pytest.mark.usefixtures("sets")
+def test_quick_takes_the_two_fastest_of_a_set(
+    tmp_path: Path, evaluators: list[AnalyticEvaluator], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The profile that fits in minutes; what is not as it was frozen is said."""
+    assert run(["compare", "adamw", "sgd", "--set", "search", "--quick", "--out", str(tmp_path / "out")]) == 0
+    manifest = from_json((tmp_path / "out" / "plan.json").read_text(), "")
+    assert manifest.plan.tasks == (TASK, "noisy-quadratic")
+    assert (manifest.source, len(manifest.lock)) == ("search", 64)
+    assert (manifest.plan.trials, manifest.plan.seeds, manifest.plan.horizons) == (6, 2, (0.5, 2.0))
+    said = " ".join(capsys.readouterr().out.split())
+    assert "noisy-quadratic: not in the lock file" in said
+    assert f"{TASK}: not in the lock file" not in said
+    assert "locked set" not in said
+
+
+@pytest.mark.usefixtures("sets")
+def test_every_look_at_a_locked_set_is_counted(
+    tmp_path: Path, evaluators: list[AnalyticEvaluator], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Going on with a comparison is the same look; other optimizers are another; what is refused is none."""
+    first = ["compare", "adamw", "--set", "test", "--quick", "--out", str(tmp_path / "one")]
+    other = ["compare", "adamw", "lion", "--set", "test", "--quick", "--out"]
+    for arguments, words in (
+        (first, "look 1 at"),
+        (first, "look 1 at"),
+        ([*other, str(tmp_path / "two")], "look 2 at"),
+    ):
+        assert run(arguments) == 0
+        assert f"{words} the locked set test" in " ".join(capsys.readouterr().out.split())
+    refused(capsys, ["compare", "lion", "--set", "test", "--quick", "--out", str(tmp_path / "one")])
+    assert len(looks()) == 2
+
+
+@pytest.mark.usefixtures("sets")
+def test_an_unknown_set_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    """One line names the sets there are."""
+    assert "did you mean 'search'" in refused(capsys, ["compare", "adamw", "--set", "serch"])
 
 
 def test_json_is_the_report(
