@@ -31,7 +31,7 @@ PATCH_AUTOENCODER = TaskSpec(
     learning_rates=(1e-3, 3e-3, 1e-2),
     start=0.5,
     metric="mean squared error of pixels from -1 to 1",
-    rungs={"10x": {"width": 4, "horizon": 2.5}, "100x": {"width": 8, "depth": 3, "horizon": 4}},
+    rungs={"10x": {"width": 4, "horizon": 2.5}, "100x": {"width": 8, "depth": 2, "horizon": 2.5}},
 )
 
 DIGITS_DENOISER = TaskSpec(
