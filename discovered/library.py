@@ -12,7 +12,10 @@ from types import MappingProxyType
 from evolion.primitives.parser import MAXIMUM_CHARACTERS, parse
 from evolion.primitives.program import Program, ProgramError
 
-__all__ = ["known", "load"]
+__all__ = ["OTHER_NAMES", "known", "load"]
+
+OTHER_NAMES = MappingProxyType({"sgdm": "sgdw"})
+"""What people also call a known program. With momentum alone nothing decays weights, which comparisons tune."""
 
 _SUFFIX = ".txt"
 
@@ -43,8 +46,8 @@ def load(spec: str) -> Program:
 
     """
     programs = known()
-    if spec in programs:
-        return programs[spec]
+    if OTHER_NAMES.get(spec, spec) in programs:
+        return programs[OTHER_NAMES.get(spec, spec)]
     path = Path(spec)
     try:
         if path.is_dir():

@@ -50,7 +50,7 @@ def load(spec: str | Path) -> Program:
     """
     from evolion.discovered import library
 
-    name = str(spec)
+    name = library.OTHER_NAMES.get(str(spec), str(spec))
     if name in known():
         return known()[name]
     try:

@@ -2,7 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from evolion.discovered.library import known, load
+import evolion
+from evolion.discovered.library import OTHER_NAMES, known, load
 from evolion.primitives.parser import MAXIMUM_CHARACTERS
 from evolion.primitives.program import ProgramError
 
@@ -77,3 +78,12 @@ def test_an_unreadable_file_is_an_error_of_its_own(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(Path, "open", refuse)
     with pytest.raises(ValueError, match="cannot be read: Permission denied"):
         load(str(path))
+
+
+def test_other_names_load_known_programs() -> None:
+    """What people also call an optimizer is understood, and hides none of the library's own names."""
+    assert OTHER_NAMES
+    for other, name in OTHER_NAMES.items():
+        assert other not in known()
+        assert load(other) is known()[name]
+        assert evolion.load(other) is known()[name]
