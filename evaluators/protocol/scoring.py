@@ -63,33 +63,21 @@ def report(
         raise ValueError(f"level must lie between 0 and 1 and draws be positive, got {level} and {draws}")
     table = sorted(rows, key=lambda row: row.id)
     _check(table, reference)
-    kinds = kinds or {}
-    controls = {row.optimizer: row.control for row in table}
-    optimizers = sorted(controls, key=lambda name: (bool(controls[name]), name != reference, name))
-    resampler = Resampler(draws, seed)
-    by_task: dict[str, list[Row]] = {}
-    for row in sorted(table, key=lambda row: (row.family, row.task)):
-        by_task.setdefault(row.task, []).append(row)
-    timed = [name for name in optimizers if name == reference or _is_timed(table, name)]
-    scored = {
-        task: score_task(task_rows(chosen, optimizers), reference, timed, resampler, level)
-        for task, chosen in by_task.items()
-    }
-    comparison = Comparison(reference, {name: controls[name] for name in optimizers}, timed, scored, resampler, level)
-    aggregates = tuple(aggregate(comparison, name, kinds.get(name, "")) for name in optimizers)
-    cells = tuple(found.cell for by_name in scored.values() for found in by_name.values())
+    compared = _compared(table, reference, Resampler(draws, seed), level)
+    aggregates = tuple(aggregate(compared, name, (kinds or {}).get(name, "")) for name in compared.controls)
+    cells = tuple(found.cell for by_name in compared.scored.values() for found in by_name.values())
     return Report(
         reference=reference,
         level=level,
         cells=cells,
         aggregates=aggregates,
         profiles=profiles_of(
-            comparison,
-            lambda found, name: profiles.ratios_to_best(found, name, comparison.pool(name)),
+            compared,
+            lambda found, name: profiles.ratios_to_best(found, name, compared.pool(name)),
             profiles.BEST_RATIOS,
         ),
         reference_profiles=profiles_of(
-            comparison,
+            compared,
             lambda found, name: profiles.ratios_to_reference(found, name, reference),
             profiles.REFERENCE_RATIOS,
         ),
@@ -97,6 +85,21 @@ def report(
         notes=tuple(_notes(table, cells, reference, missing)),
         missing=tuple(missing),
     )
+
+
+def _compared(table: Sequence[Row], reference: str, resampler: Resampler, level: float) -> Comparison:
+    """Score the cells, in an order that does not hang on that of the table."""
+    of = {row.optimizer: row.control for row in table}
+    controls = {name: of[name] for name in sorted(of, key=lambda name: (bool(of[name]), name != reference, name))}
+    timed = [name for name in controls if name == reference or _is_timed(table, name)]
+    by_task: dict[str, list[Row]] = {}
+    for row in sorted(table, key=lambda row: (row.family, row.task)):
+        by_task.setdefault(row.task, []).append(row)
+    scored = {
+        task: score_task(task_rows(rows, list(controls)), reference, timed, resampler, level)
+        for task, rows in by_task.items()
+    }
+    return Comparison(reference, controls, timed, scored, resampler, level)
 
 
 def _is_timed(table: Sequence[Row], name: str) -> bool:
