@@ -37,7 +37,8 @@ def summary(material: Material) -> str:
         low, high = material.report.band
         control = (
             f"<p>Renamed copies of {said(material.report.reference)}, which differ from it by chance alone, reached "
-            f"speed-ups of {low:.3g} to {high:.3g}. Only an interval beyond these and beyond 1 is called faster or slower.</p>\n"
+            f"speed-ups of {low:.3g} to {high:.3g}. "
+            "Only an interval beyond these and beyond 1 is called faster or slower.</p>\n"
         )
     kinds = by_kind(material)
     ranks = "".join(f"<li>{said(rank)}</li>\n" for rank in kinds)

@@ -10,7 +10,7 @@ from report_samples import SPEEDS, sample
 from evolion.evaluators.protocol.report import Estimate
 from evolion.pictures.html import page, write_html
 from evolion.pictures.material import gather
-from evolion.pictures.words import findings, missing, number
+from evolion.pictures.words import by_kind, findings, missing, number
 
 HOSTILE = "<script>alert('1')</script>&\"</svg>"
 VOID = {"meta", "br", "link", "img", "input", "hr"}
@@ -165,6 +165,16 @@ def test_a_verdict_needs_an_interval_beyond_chance(
     changed = replace(report.aggregates[1], speed_up=Estimate((low + high) / 2, low, high))
     material = gather(replace(report, aggregates=(report.aggregates[0], changed)), rows)
     assert [(verdict, name) for verdict, name, _ in findings(material)] == [(said, "lion")]
+
+
+def test_kinds_of_optimizers_are_ranked_apart() -> None:
+    """A matrix rule ahead on small tasks says nothing about the order of element-wise ones; one kind needs none."""
+    report, rows = sample(ONE)
+    kinds = {"muon": "matrix"}
+    aggregates = tuple(replace(a, kind=kinds.get(a.optimizer, "element-wise")) for a in report.aggregates)
+    material = gather(replace(report, aggregates=aggregates), rows)
+    assert by_kind(material) == ["element-wise: lion (0.92), sgdm (0.55)", "matrix: muon (1.32)"]
+    assert by_kind(gather(report, rows)) == []
 
 
 def test_notes_come_first_among_what_is_missing() -> None:

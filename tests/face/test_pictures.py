@@ -18,7 +18,7 @@ from evolion.pictures.files import PICTURES, legend, write_pictures
 from evolion.pictures.forest import forest, forest_lines
 from evolion.pictures.labels import apart
 from evolion.pictures.material import gather
-from evolion.pictures.speeds import climbed
+from evolion.pictures.speeds import climbed, fitted
 from evolion.pictures.style import looks, plain
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -147,6 +147,13 @@ def test_the_ladder_leaves_out_horizons_on_which_a_seed_diverged() -> None:
     first = next(i for i, row in enumerate(rows) if row.horizon == 4)
     rows[first] = replace(rows[first], loss=math.inf)
     assert list(climbed(gather(report, rows), ONE[0], "adamw")) == [0.25, 0.5, 1.0, 2.0]
+
+
+def test_the_ladder_is_drawn_as_speed_ups_are_read_from_it() -> None:
+    """Losses of a power law over a known floor lie on the line between the rungs as well, and the line never rises."""
+    horizons, losses = fitted({h: [0.5 + h**-0.3] for h in (0.25, 1.0, 4.0)}, 0.5, [1.0])
+    assert [0.5 + h**-0.3 for h in horizons] == pytest.approx(losses)
+    assert fitted({0.5: [2.0], 1.0: [1.0], 2.0: [1.2]}, None, [1.0])[1][-1] == pytest.approx(1.1)
 
 
 def test_the_forest_stands_by_family_and_keeps_bounds() -> None:
