@@ -153,7 +153,7 @@ def generate(masters: NDArray[np.uint8], size: int, bits: np.random.PCG64, count
     corner = which.astype(np.int32)[:, None, None] * (wide * wide) + (row + 1) * wide + (column + 1)
 
     def read(offset: int) -> NDArray[np.int32]:
-        return paper[corner + offset].astype(np.int32)
+        return np.asarray(paper[corner + offset], np.int32)
 
     above = read(0) * (_ONE - right) + read(1) * right
     below = read(wide) * (_ONE - right) + read(wide + 1) * right
