@@ -1,4 +1,4 @@
-"""`recall:?pairs=8&keys=16&values=16`: associative recall, which value came with this key.
+"""`recall:?pairs=6&keys=16&values=16`: associative recall, which value came with this key.
 
 Each sequence lists pairs of a key and a value, then asks for keys of them in any order, each followed by its
 value: the multi-query task of Arora et al. (Zoology, arXiv:2312.04927), on which attention and recurrence part.
@@ -23,7 +23,7 @@ NOT_ASKED = -1
 
 def open_uri(uri: Uri) -> Source:
     """Tokens (inputs) and, below each queried key, its value (targets), int32 of shape (2 pairs + 2 queries - 1,)."""
-    pairs = uri.integer("pairs", 8, 1, 1024)
+    pairs = uri.integer("pairs", 6, 1, 1024)
     keys = uri.integer("keys", 16, 1, 32768)
     values = uri.integer("values", 16, 2, 32768)
     queries = uri.integer("queries", pairs, 1, 1024)
