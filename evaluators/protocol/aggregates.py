@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -91,12 +91,18 @@ def aggregate(comparison: Comparison, name: str, kind: str) -> Aggregate:
     )
 
 
-def profiles_of(
-    comparison: Comparison, ratios: Callable[[Mapping[str, profiles.Times], str], list[float]], grid: Sequence[float]
-) -> tuple[Profile, ...]:
-    """Return the profile of each optimizer that has times, in their order."""
+def profiles_of(comparison: Comparison, *, to_reference: bool = False) -> tuple[Profile, ...]:
+    """Return the profile of each optimizer that has times, in their order: against the best, or the reference."""
     found = comparison.times()
-    return tuple(profiles.profile(name, ratios(found, name), grid) for name in comparison.timed)
+
+    def made(name: str) -> Profile:
+        if to_reference:
+            ratios = profiles.ratios_to_reference(found, name, comparison.reference)
+            return profiles.profile(name, ratios, profiles.REFERENCE_RATIOS)
+        ratios = profiles.ratios_to_best(found, name, comparison.pool(name))
+        return profiles.profile(name, ratios, profiles.BEST_RATIOS)
+
+    return tuple(map(made, comparison.timed))
 
 
 def _log(scored: Scored) -> float:

@@ -50,12 +50,11 @@ def report(
         level: Of all intervals, between 0 and 1.
         draws: Of the bootstrap.
         seed: Of the draws.
-        missing: Tasks that were left out, as their data are missing; said first in the notes.
+        missing: Tasks that were left out, as their data are missing.
         kinds: By optimizer, what its program works on ("element-wise", "per-tensor", "matrix").
 
     Raises:
-        RowsError: If two rows have one id or are the same run, the rows of a task differ in digest, family or floor,
-            those of an optimizer in what it is a copy of, or the reference has no row.
+        RowsError: If the reference has no row, or rows contradict each other (`_check`).
         ValueError: If `level` or `draws` is out of range.
 
     """
@@ -71,16 +70,8 @@ def report(
         level=level,
         cells=cells,
         aggregates=aggregates,
-        profiles=profiles_of(
-            compared,
-            lambda found, name: profiles.ratios_to_best(found, name, compared.pool(name)),
-            profiles.BEST_RATIOS,
-        ),
-        reference_profiles=profiles_of(
-            compared,
-            lambda found, name: profiles.ratios_to_reference(found, name, reference),
-            profiles.REFERENCE_RATIOS,
-        ),
+        profiles=profiles_of(compared),
+        reference_profiles=profiles_of(compared, to_reference=True),
         band=_band(aggregates, reference),
         notes=tuple(_notes(table, cells, reference, missing)),
         missing=tuple(missing),
@@ -113,7 +104,11 @@ def _is_timed(table: Sequence[Row], name: str) -> bool:
 
 
 def _check(table: Sequence[Row], reference: str) -> None:
-    """Refuse rows that contradict each other."""
+    """Refuse a table without the reference, or with rows that contradict each other.
+
+    Those are two rows of one id or of one reported run, rows of a task that differ in its digest, family or floor, and
+    rows of an optimizer that differ in what it is a copy of.
+    """
     if all(row.optimizer != reference for row in table):
         names = ", ".join(sorted({row.optimizer for row in table})) or "no rows"
         raise RowsError(f"the reference {reference!r} has no row in the table, which has {names}")
