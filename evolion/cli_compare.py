@@ -28,7 +28,7 @@ QUICK_TASKS = 2
 
 
 @click.command()
-@click.argument("specs", nargs=-1, required=True, metavar="OPTIMIZER...")
+@click.argument("specs", nargs=-1, metavar="OPTIMIZER...")
 @click.option("--set", "source", metavar="NAME", help="A set of tasks, such as search or validation.")
 @click.option("--task", "names", multiple=True, metavar="NAME", help="A task, instead of a set; repeatable.")
 @click.option("--trials", type=click.IntRange(1), metavar="K", help="Tuning trials of each on a task; 16 without it.")
@@ -39,22 +39,19 @@ QUICK_TASKS = 2
 @click.option("--reference", metavar="NAME", help="In whose steps speed-ups are; adamw, or the first, without it.")
 @click.option("--workers", type=click.IntRange(1), metavar="N", help="Processes; as many as CPUs without it.")
 @click.option("--out", metavar="DIR", help="The folder; one that goes by the plan, in comparisons/, without it.")
+@click.option("--resume", metavar="DIR", help="Go on with a comparison from its folder alone.")
 @click.option("--progress", is_flag=True, help="Write a plain line now and then, for a log.")
 @JSON
 def compare(
     specs: tuple[str, ...],
     source: str | None,
     names: tuple[str, ...],
-    trials: int | None,
-    seeds: int | None,
-    controls: int | None,
-    steps: int | None,
-    quick: bool,
-    reference: str | None,
+    resume: str | None,
     workers: int | None,
     out: str | None,
     progress: bool,
     as_json: bool,
+    **options: Any,
 ) -> None:
     """Tune optimizers alike on a set of tasks and say how many steps of tuned AdamW one of their steps is worth.
 
@@ -62,25 +59,36 @@ def compare(
     shrinkage, and is reported on fresh seeds and the test split. The same command in the same folder goes on where it
     was stopped. The folder gets table.jsonl, plan.json, report.txt, report.html and pictures/.
     """
-    from evolion.compare import default_folder
+    from evolion.compare import default_folder, read_manifest
 
-    if (source is None) == (not names):
-        raise click.UsageError("name a set with --set, or tasks with --task, one of the two")
-    tasks = _tasks(source, names, quick)
-    plan = _plan(specs, tasks, reference, trials=trials, seeds=seeds, controls=controls, steps=steps, quick=quick)
-    folder = default_folder(plan, source or "") if out is None else Path(out)
+    if resume is not None:
+        if (
+            specs
+            or source
+            or names
+            or out
+            or any(value is not None and value is not False for value in options.values())
+        ):
+            raise click.UsageError("--resume takes everything from the folder: give --workers at most beside it")
+        found = read_manifest(Path(resume))
+        plan, source, folder = found.plan, found.source, Path(resume)
+    else:
+        plan = _plan(specs, _tasks(source, names, options["quick"]), **options)
+        folder = default_folder(plan, source or "") if out is None else Path(out)
     with _interruptible(folder):
-        found = _run(plan, source or "", folder, workers, quiet=as_json, progress=progress)
+        comparison = _run(plan, source or "", folder, workers, quiet=as_json, progress=progress)
     if as_json:
-        print(_json(found))
+        print(_json(comparison))
         return
-    print(found.text.rstrip())
-    print(f"\nin {folder}: {', '.join(found.files)}")
+    print(comparison.text.rstrip())
+    print(f"\nin {folder}: {', '.join(comparison.files)}")
 
 
 def _tasks(source: str | None, names: tuple[str, ...], quick: bool) -> tuple[str, ...]:
     from evolion.api import check_task
 
+    if (source is None) == (not names):
+        raise click.UsageError("name a set with --set, or tasks with --task, one of the two")
     if source is None:
         for name in names:
             check_task(name)
@@ -94,16 +102,18 @@ def _tasks(source: str | None, names: tuple[str, ...], quick: bool) -> tuple[str
     return tasks[:QUICK_TASKS] if quick else tasks
 
 
-def _plan(specs: tuple[str, ...], tasks: tuple[str, ...], reference: str | None, **options: Any) -> Plan:
+def _plan(specs: tuple[str, ...], tasks: tuple[str, ...], **options: Any) -> Plan:
     from evolion.api import load
     from evolion.evaluators.protocol.plan import PlanError, make_plan
 
+    if not specs:
+        raise click.UsageError("name at least one OPTIMIZER")
     twice = next((spec for i, spec in enumerate(specs) if spec in specs[:i]), None)
     if twice is not None:
         raise InputError(f"the optimizer {twice!r} stands there twice: name each once")
     programs = {spec: str(load(spec)) for spec in specs}
     try:
-        return make_plan(programs, tasks, reference=reference, **options)
+        return make_plan(programs, tasks, **options)
     except PlanError as error:
         raise InputError(str(error)) from None
 

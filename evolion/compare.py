@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from evolion.evaluators.protocol.rows import Row
     from evolion.evaluators.types import Evaluator
 
-__all__ = ["PLAN", "TABLE", "Comparison", "compare", "default_folder", "manifest_of", "write_outputs"]
+__all__ = ["PLAN", "TABLE", "Comparison", "compare", "default_folder", "manifest_of", "read_manifest", "write_outputs"]
 
 PLAN, TABLE, TEXT, PAGE, PICTURES = "plan.json", "table.jsonl", "report.txt", "report.html", "pictures"
 
@@ -49,6 +49,17 @@ class Comparison:
 def default_folder(plan: Plan, source: str) -> Path:
     """Return where a comparison is when nobody says: the same for the same plan, so that it is gone on with."""
     return Path("comparisons", f"{source or 'tasks'}-{plan.digest()}")
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Return what a folder says that it holds. Raises InputError if it holds no comparison."""
+    path = folder / PLAN
+    try:
+        return from_json(path.read_bytes(), str(path))
+    except PlanError as error:
+        raise InputError(str(error)) from None
+    except OSError as error:
+        raise InputError(f"{folder} holds no comparison: cannot read {path}: {error.strerror}") from None
 
 
 def manifest_of(plan: Plan, source: str = "") -> Manifest:

@@ -92,6 +92,22 @@ def test_the_same_command_goes_on(
     assert evaluators[2].seen == []
 
 
+def test_a_folder_alone_is_enough_to_go_on(
+    tmp_path: Path, evaluators: list[AnalyticEvaluator], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Programs, settings and tasks are in the folder, so that a colleague can go on with it."""
+    folder = tmp_path / "out"
+    assert run([*ARGUMENTS, "--out", str(folder)]) == 0
+    first = capsys.readouterr().out
+    table = folder / "table.jsonl"
+    table.write_bytes(b"".join(table.read_bytes().splitlines(keepends=True)[:-3]))
+    assert run(["compare", "--resume", str(folder)]) == 0
+    assert capsys.readouterr().out == first
+    assert 0 < len(evaluators[1].seen) <= 3
+    assert "--resume" in refused(capsys, ["compare", "adamw", "--resume", str(folder)])
+    assert "holds no comparison" in refused(capsys, ["compare", "--resume", str(tmp_path)])
+
+
 def test_the_folder_goes_by_the_plan(
     tmp_path: Path,
     evaluators: list[AnalyticEvaluator],
@@ -336,15 +352,15 @@ def test_progress_is_on_standard_error(
     assert "evolion:" not in captured.out
 
 
-SMALL = ["adamw", "lion", "--task", TASK, "--quick", "--trials", "2", "--seeds", "2", "--steps", "20"]
+SMALL = ["adamw", "lion", "--task", TASK, "--quick", "--trials", "2", "--controls", "0", "--steps", "20"]
 
 
 @pytest.mark.slow
 def test_in_earnest(tmp_path: Path) -> None:
-    """Two processes are killed in the middle; going on with one gives the same losses as never having been stopped."""
+    """Killed in the middle of two processes, gone on with in one: the losses are those of never having been stopped."""
     command = [sys.executable, "-c", "from evolion.cli import main; main()", "compare", *SMALL]
     whole, part = tmp_path / "whole", tmp_path / "part"
-    subprocess.run([*command, "--out", str(whole), "--workers", "2"], check=True, capture_output=True)
+    subprocess.run([*command, "--out", str(whole), "--workers", "1"], check=True, capture_output=True)
     process = subprocess.Popen([*command, "--out", str(part), "--workers", "2"], stderr=subprocess.DEVNULL)
     table = part / "table.jsonl"
     while not (table.exists() and table.read_bytes().count(b"\n") > 5):
