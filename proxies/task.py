@@ -163,7 +163,7 @@ class ModelTask:
     @cached_property
     def parameters(self) -> int:
         """The number of parameters."""
-        return parameter_count(self.model, self._splits["train"]["inputs"][:1])
+        return parameter_count(self.model, self._example())
 
     @cached_property
     def evaluation_batch(self) -> int:
@@ -175,8 +175,12 @@ class ModelTask:
         return stored_units(self._initial(0)) if self.spec.reparameterized else None
 
     def _initial(self, seed: int) -> Params:
-        example, spec = self._splits["train"]["inputs"][:1], self.spec
-        return initialize(self.model, example, seed, spec.init_scale, spec.embedding_scale)
+        return initialize(self.model, self._example(), seed, self.spec.init_scale, self.spec.embedding_scale)
+
+    def _example(self) -> NDArray[Any]:
+        """One example as the model sees it, but for its values."""
+        example: NDArray[Any] = self._splits["train"]["inputs"][:1]
+        return example.astype(np.float32) if example.dtype == np.uint8 else example
 
     def init(self, seed: int) -> Params:
         """Initial parameters, by the rule of `initialization.initialize`."""
