@@ -1,8 +1,8 @@
 """What each proxy task is worth for ranking optimizers: seed noise, agreed facts, order of ten anchors, cost.
 
-    python benchmarks/tasks.py --out comparisons/tasks             # compares the anchors on every task, goes on if stopped
-    python benchmarks/tasks.py --out comparisons/tasks --write     # the same, then writes docs/tasks.md
-    python benchmarks/tasks.py --lock                              # freezes the sets in proxies/suite.lock.json
+    python benchmarks/tasks.py --out comparisons/tasks           # compares the anchors on every task, or goes on
+    python benchmarks/tasks.py --out comparisons/tasks --write   # the same, then writes docs/tasks.md
+    python benchmarks/tasks.py --lock                            # freezes the sets in proxies/suite.lock.json
 
 The tasks that may become ranking tasks see ten optimizers, the others the four that the agreed facts are about.
 """
@@ -66,7 +66,7 @@ def measured(out: Path, names: Sequence[str], tasks: Sequence[str]) -> Any:
 
 
 def costs(name: str) -> tuple[int, float, float, float]:
-    """Parameters, seconds to compile, milliseconds a step, and gradient flops of a step, for AdamW in the plain loop."""
+    """Parameters, seconds to compile, milliseconds a step, and flops of a gradient, for AdamW in the plain loop."""
     import jax
     import optax
 
