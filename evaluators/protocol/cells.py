@@ -17,15 +17,10 @@ from evolion.evaluators.protocol.resampling import Floats, Resampler, reselectio
 from evolion.evaluators.protocol.rows import Row, Stage, in_stage
 from evolion.evaluators.protocol.sensitivity import basin, clipped, sensitivity, tuning_curve
 from evolion.evaluators.protocol.speedup import Scale, exactly_one, ladder, scaled_mean, speed_up, task_scale
+from evolion.evaluators.protocol.stages import DECADE, EDGE
 from evolion.proxies.score import curve_steps
 
 __all__ = ["Scored", "TaskRows", "score_task", "task_rows"]
-
-EDGE = 0.1
-"""Within this part of the box from a face, the best trial lies at its edge."""
-
-EXTENSION = 1 / 3
-"""By how much an extension moves a face: one decade of a box three decades wide."""
 
 TRIALS = (Stage.TUNING, Stage.EDGE, Stage.REFINEMENT)
 
@@ -229,16 +224,16 @@ def extended_box(rows: Sequence[Row]) -> tuple[list[tuple[float, float]], int]:
     """Return the faces of the box in both coordinates, as far as extensions moved them, and how many there were."""
     beyond = [row.unit for row in in_stage(rows, Stage.EDGE) if row.unit is not None]
     faces, count = [], 0
-    for coordinate in range(len(COORDINATES)):
-        below = _decades(max((-unit[coordinate] for unit in beyond), default=0.0))
-        above = _decades(max((unit[coordinate] - 1.0 for unit in beyond), default=0.0))
-        faces.append((-below * EXTENSION, 1.0 + above * EXTENSION))
+    for coordinate, decade in enumerate(DECADE):
+        below = _decades(max((-unit[coordinate] for unit in beyond), default=0.0), decade)
+        above = _decades(max((unit[coordinate] - 1.0 for unit in beyond), default=0.0), decade)
+        faces.append((-below * decade, 1.0 + above * decade))
         count += below + above
     return faces, count
 
 
-def _decades(distance: float) -> int:
-    return math.ceil(max(0.0, distance) / EXTENSION - 1e-9)
+def _decades(distance: float, decade: float) -> int:
+    return math.ceil(max(0.0, distance) / decade - 1e-9)
 
 
 def _edges(rows: Sequence[Row], best: Row | None, faces: Sequence[tuple[float, float]]) -> tuple[str, ...]:
@@ -300,11 +295,21 @@ def _own(name: str, task: TaskRows, rows: Sequence[Row]) -> Cell:
         tuning=tuning_curve(_tuning_losses(task, rows)),
         curve_steps=curve_steps(reported[0].steps)[:points] if points else (),
         curve=tuple(math.fsum(at) / len(at) for at in zip(*curves, strict=True)),
-        seconds=statistics.median(row.seconds for row in reported) if reported else None,
+        seconds=_seconds(rows),
         slots=tuned.slots if tuned else None,
         operations=tuned.operations if tuned else None,
         steps=reported[0].steps if reported else None,
     )
+
+
+def at_horizon(rows: Sequence[Row]) -> list[Row]:
+    """Return the runs at the task's horizon that ended finite, of any stage."""
+    return [row for row in rows if row.horizon == 1.0 and math.isfinite(loss_of(row))]
+
+
+def _seconds(rows: Sequence[Row]) -> float | None:
+    """Return the median time of a run; trials count, as the few reported runs may include compilation."""
+    return statistics.median(times) if (times := [row.seconds for row in at_horizon(rows)]) else None
 
 
 def _failed(rows: Sequence[Row]) -> int:

@@ -71,7 +71,7 @@ class Cell:
         tuning: Expected best of k trials, for k = 1 … K.
         curve_steps: Steps at which the curve is sampled.
         curve: Mean training loss over the fresh seeds at these steps.
-        seconds: Median time of a run at the task's horizon.
+        seconds: Median time of a run at the task's horizon, over all that are ok, trials included; None without any.
         slots: Numbers of optimizer state for each parameter.
         operations: Arithmetic operations of the update for each parameter and step.
         steps: Steps of the task's horizon; None without runs of it.

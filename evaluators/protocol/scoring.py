@@ -15,15 +15,14 @@ Choices that a reader of the numbers should know:
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from evolion.evaluators.protocol import profiles
 from evolion.evaluators.protocol.aggregates import Comparison, aggregate, profiles_of
-from evolion.evaluators.protocol.cells import loss_of, score_task, task_rows
+from evolion.evaluators.protocol.cells import at_horizon, score_task, task_rows
 from evolion.evaluators.protocol.report import Aggregate, Cell, Report
 from evolion.evaluators.protocol.resampling import Resampler
-from evolion.evaluators.protocol.rows import Row, Stage, in_stage
+from evolion.evaluators.protocol.rows import Row, Stage
 
 __all__ = ["RowsError", "report"]
 
@@ -94,13 +93,12 @@ def _compared(table: Sequence[Row], reference: str, resampler: Resampler, level:
 
 
 def _is_timed(table: Sequence[Row], name: str) -> bool:
-    """Whether times to targets mean something: with horizons of its own, or if no run at the task's ended finite.
+    """Whether times to targets mean something: with horizons of its own, or if no run at the task's is ok.
 
     A renamed copy has the task's horizon alone: its time to a loose target would be that horizon, however good it is.
     """
     rows = [row for row in table if row.optimizer == name]
-    ended = any(math.isfinite(loss_of(row)) for row in in_stage(rows, Stage.REPORT))
-    return any(row.stage is Stage.HORIZON for row in rows) or not ended
+    return any(row.stage is Stage.HORIZON for row in rows) or not at_horizon(rows)
 
 
 def _check(table: Sequence[Row], reference: str) -> None:

@@ -17,7 +17,7 @@ from scipy.optimize import isotonic_regression
 from evolion.evaluators.protocol.report import Estimate, SpeedUp
 from evolion.evaluators.protocol.resampling import Floats, Resampler, ratio_estimate, unbiased
 
-__all__ = ["Ladder", "Scale", "Scaled", "ladder", "speed_up", "task_scale"]
+__all__ = ["Ladder", "Scale", "Scaled", "ladder", "never_rising", "speed_up", "task_scale"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,18 @@ from evolion.evaluators.protocol.plan import Entrant, Plan
 from evolion.evaluators.protocol.rows import Row, Stage
 from evolion.evaluators.tuning import RATE_DECADES, SHRINKAGE, Box, Point, unit_points, weight_decay
 
-__all__ = ["EDGE", "Extent", "Request", "StaleRow", "Subject", "expected", "nearest_face", "requests", "split_of"]
+__all__ = [
+    "DECADE",
+    "EDGE",
+    "Extent",
+    "Request",
+    "StaleRow",
+    "Subject",
+    "expected",
+    "nearest_face",
+    "requests",
+    "split_of",
+]
 
 EDGE = 0.1
 """How near to a face, in widths of the box, the best trial makes the box grow there."""

@@ -337,11 +337,13 @@ def test_sensitivity_is_over_the_rates_and_the_tuned_point() -> None:
     assert cell(scored(tuned("adamw", "lm", [2.0])), "adamw").sensitivity is None
 
 
-def test_curves_and_costs_are_of_the_reported_runs() -> None:
-    """Mean curve over the seeds; the median time, as one run may hold a compilation."""
+def test_curves_are_of_the_reported_runs_and_times_of_all_at_the_horizon() -> None:
+    """Mean curve over the seeds; the median time with trials, as reported runs may hold a compilation."""
     rows = [
-        replace(r, seconds=seconds)
-        for r, seconds in zip(reported("adamw", "lm", [2.0, 3.0, 2.5]), (60.0, 1.0, 2.0), strict=True)
+        *reported("adamw", "lm", [2.0, 3.0, 2.5], seconds=60.0),
+        *tuned("adamw", "lm", [3.0] * 4, seconds=2.0),
+        *tuned("adamw", "lm", [None] * 9, seconds=0.1, learning_rate=1.0),
+        *horizons("adamw", "lm", {2.0: [1.8] * 9}, seconds=90.0),
     ]
     found = cell(scored(rows), "adamw")
     assert found.curve == pytest.approx((5.0, 2.0, 2.5))
