@@ -184,7 +184,7 @@ def _execute(manifest: Manifest, folder: Path, make: Callable[[], Evaluator], ob
     from evolion.evaluators.protocol.execution import execute
 
     def report(done: int, total: int) -> None:
-        observer.on_progress(Progress(Phase.TUNING, done, total))
+        observer.on_progress(Progress(Phase.COMPARISON, done, total))
 
     tasks = [task for task in manifest.plan.tasks if task not in manifest.missing]
     with Table(folder / TABLE) as table, closing(make()) as evaluator:

@@ -29,12 +29,13 @@ __all__ = [
 
 
 class Phase(StrEnum):
-    """What a run is busy with, in this order."""
+    """What a run is busy with, in this order; a comparison has one phase, as its stages go side by side."""
 
     SEARCH = "search"
     TUNING = "tuning"
     RETEST = "retest"
     ABLATION = "ablation"
+    COMPARISON = "comparing"
 
 
 @dataclass(frozen=True, slots=True)

@@ -348,7 +348,7 @@ def test_progress_is_on_standard_error(
     assert run([*ARGUMENTS, "--out", str(tmp_path / "out"), "--progress"]) == 0
     captured = capsys.readouterr()
     rows = len(read_rows(tmp_path / "out" / "table.jsonl"))
-    assert f"{rows}/{rows}" in captured.err
+    assert f"comparing {rows}/{rows}" in captured.err
     assert "evolion:" not in captured.out
 
 
