@@ -22,6 +22,10 @@ from evolion.proxies.task import ModelTask, Task
 from evolion.proxies.training import train
 
 SHORT = 60
+REPEATS = {"docstrings": 0.7, "markov-chains": 0.02}
+"""The share of examples of a split that may stand in another, by scheme: eight characters of one document occur in
+others, where it is documents that are divided; a chain may stay in one state all along."""
+
 KNOWS_NOTHING = 0.75
 """How far, in nats, an untrained classifier may be from uniform guessing."""
 
@@ -70,14 +74,11 @@ class TaskLaws:
             assert len({len(leaf) for leaf in leaves(batch)}) == 1
 
     def test_splits_are_disjoint(self, task: ModelTask) -> None:
-        """No example is both trained on and scored.
-
-        Text repeats itself: eight characters of one document stand in another. There, documents are divided.
-        """
+        """No example is both trained on and scored, but for what repeats itself by its nature (`REPEATS`)."""
         train_rows, validation_rows, test_rows = (rows(task.data(split)) for split in SPLITS)
+        allowed = REPEATS.get(task.spec.data.partition(":")[0], 0.0)
         for one, other in ((train_rows, validation_rows), (train_rows, test_rows), (validation_rows, test_rows)):
-            shared = len(one & other) / len(other)
-            assert shared == 0 or (task.spec.data.startswith("docstrings") and shared < 0.7)
+            assert len(one & other) <= allowed * len(other)
 
     def test_unknown_split_is_named(self, task: Task) -> None:
         """A misspelt split is one clear error that lists the right ones."""
@@ -114,7 +115,9 @@ class TaskLaws:
 
     def test_start_is_near_its_analytic_value(self, task: ModelTask) -> None:
         """An untrained model knows nothing: log(classes) for a classifier, the variance of the targets elsewhere."""
-        loss = jax.jit(task.loss)(task.init(0), jax.tree.map(lambda leaf: leaf[:256], dict(task.data("validation"))))
+        whole = dict(task.data("validation"))
+        some = jax.tree.map(lambda leaf: leaf[:: -(-len(leaf) // 1024)], whole)
+        loss = jax.jit(task.loss)(task.init(0), some)
         assert loss.shape == ()
         assert loss.dtype == np.float32
         if "entropy" in task.spec.metric:
