@@ -19,12 +19,15 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from evolion.compare import Comparison
-    from evolion.evaluators.protocol.plan import Plan
+    from evolion.evaluators.protocol.plan import Manifest
 
 __all__ = ["compare"]
 
 QUICK_TASKS = 2
 """How many tasks of a set the quick profile takes."""
+
+VARIANTS = 8
+"""How many held-out variants a locked set is joined by."""
 
 
 @click.command()
@@ -37,6 +40,7 @@ QUICK_TASKS = 2
 @click.option("--steps", type=click.IntRange(1), metavar="N", help="Horizon; each task's own without it.")
 @click.option("--quick", is_flag=True, help="6 trials, 2 seeds, 1 copy, 2 horizons, the 2 fastest tasks of the set.")
 @click.option("--reference", metavar="NAME", help="In whose steps speed-ups are; adamw, or the first, without it.")
+@click.option("--variants", type=click.IntRange(0), metavar="N", help="Held-out variants; else 8 for a locked set.")
 @click.option("--workers", type=click.IntRange(1), metavar="N", help="Processes; as many as CPUs without it.")
 @click.option("--out", metavar="DIR", help="The folder; one that goes by the plan, in comparisons/, without it.")
 @click.option("--resume", metavar="DIR", help="Go on with a comparison from its folder alone.")
@@ -70,13 +74,12 @@ def compare(
             or any(value is not None and value is not False for value in options.values())
         ):
             raise click.UsageError("--resume takes everything from the folder: give --workers at most beside it")
-        found = read_manifest(Path(resume))
-        plan, source, folder = found.plan, found.source, Path(resume)
+        asked, folder = read_manifest(Path(resume)), Path(resume)
     else:
-        plan = _plan(specs, _tasks(source, names, options["quick"]), **options)
-        folder = default_folder(plan, source or "") if out is None else Path(out)
+        asked = _asked(specs, source, names, **options)
+        folder = default_folder(asked.plan, asked.source) if out is None else Path(out)
     with _interruptible(folder):
-        comparison = _run(plan, source or "", folder, workers, quiet=as_json, progress=progress)
+        comparison = _run(asked, folder, workers, quiet=as_json, progress=progress)
     if as_json:
         print(_json(comparison))
         return
@@ -102,23 +105,43 @@ def _tasks(source: str | None, names: tuple[str, ...], quick: bool) -> tuple[str
     return tasks[:QUICK_TASKS] if quick else tasks
 
 
-def _plan(specs: tuple[str, ...], tasks: tuple[str, ...], **options: Any) -> Plan:
-    from evolion.api import load
-    from evolion.evaluators.protocol.plan import PlanError, make_plan
+def _variants(source: str | None, quick: bool) -> int:
+    """Return how many held-out variants there are where nobody says."""
+    from evolion.proxies.sets import get_set
 
+    return VARIANTS if source is not None and get_set(source).locked and not quick else 0
+
+
+def _asked(
+    specs: tuple[str, ...],
+    source: str | None,
+    names: tuple[str, ...],
+    *,
+    variants: int | None,
+    quick: bool,
+    **options: Any,
+) -> Manifest:
+    from evolion.api import load
+    from evolion.compare import variants_for
+    from evolion.evaluators.protocol.plan import Manifest, PlanError, make_plan
+
+    tasks = _tasks(source, names, quick)
     if not specs:
         raise click.UsageError("name at least one OPTIMIZER")
     twice = next((spec for i, spec in enumerate(specs) if spec in specs[:i]), None)
     if twice is not None:
         raise InputError(f"the optimizer {twice!r} stands there twice: name each once")
     programs = {spec: str(load(spec)) for spec in specs}
+    count = _variants(source, quick) if variants is None else variants
+    drawn = variants_for(programs.values(), tasks, count) if count else ()
     try:
-        return make_plan(programs, tasks, **options)
+        plan = make_plan(programs, (*tasks, *drawn), quick=quick, **options)
     except PlanError as error:
         raise InputError(str(error)) from None
+    return Manifest(plan, source=source or "", variants=drawn)
 
 
-def _run(plan: Plan, source: str, folder: Path, workers: int | None, *, quiet: bool, progress: bool) -> Comparison:
+def _run(asked: Manifest, folder: Path, workers: int | None, *, quiet: bool, progress: bool) -> Comparison:
     from evolion.evaluators.environment import prepare
 
     prepare()
@@ -126,7 +149,7 @@ def _run(plan: Plan, source: str, folder: Path, workers: int | None, *, quiet: b
     from evolion.evaluators.factory import make_evaluator
     from evolion.view import view_on
 
-    manifest = manifest_of(plan, source)
+    manifest = manifest_of(asked.plan, asked.source, asked.variants)
     for task, reason in manifest.missing.items():
         print(f"evolion: {task} is left out: {reason}", file=sys.stderr)
     with view_on(sys.stderr, quiet=quiet, lines=progress) as observer:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,17 @@ if TYPE_CHECKING:
     from evolion.evaluators.protocol.rows import Row
     from evolion.evaluators.types import Evaluator
 
-__all__ = ["PLAN", "TABLE", "Comparison", "compare", "default_folder", "manifest_of", "read_manifest", "write_outputs"]
+__all__ = [
+    "PLAN",
+    "TABLE",
+    "Comparison",
+    "compare",
+    "default_folder",
+    "manifest_of",
+    "read_manifest",
+    "variants_for",
+    "write_outputs",
+]
 
 PLAN, TABLE, TEXT, PAGE, PICTURES = "plan.json", "table.jsonl", "report.txt", "report.html", "pictures"
 
@@ -62,12 +73,30 @@ def read_manifest(folder: Path) -> Manifest:
         raise InputError(f"{folder} holds no comparison: cannot read {path}: {error.strerror}") from None
 
 
-def manifest_of(plan: Plan, source: str = "") -> Manifest:
+def variants_for(programs: Iterable[str], tasks: Sequence[str], count: int) -> tuple[str, ...]:
+    """Return `count` held-out variants of tasks, drawn by what the programs do: other programs draw others."""
+    from evolion.proxies.sets import held_out_variants
+
+    drawn = held_out_variants(tasks, _behaviour(programs), count)
+    return tuple(task for task in drawn if task not in tasks)
+
+
+def _behaviour(programs: Iterable[str]) -> str:
+    """Return a SHA-256 of the behavioural keys of program texts, in whatever order these come."""
+    from evolion.primitives.keys import behavioural_key
+    from evolion.primitives.parser import parse
+
+    keys = sorted({behavioural_key(parse(text)) for text in programs})
+    return sha256("\n".join(keys).encode()).hexdigest()
+
+
+def manifest_of(plan: Plan, source: str = "", variants: tuple[str, ...] = ()) -> Manifest:
     """Return a plan with the digests of its tasks; loads their data.
 
     Args:
         plan: The plan.
         source: The name of the set that its tasks are of; "" for tasks by name.
+        variants: Those of its tasks that were drawn (`variants_for`).
 
     Raises:
         InputError: If data cannot be read, or all of it is missing.
@@ -88,7 +117,7 @@ def manifest_of(plan: Plan, source: str = "") -> Manifest:
             raise InputError(f"task {task!r}: {error}") from None
     if not digests:
         raise InputError(f"no task has its data on this machine: {'; '.join(missing.values())}")
-    return Manifest(plan, digests, missing, set_digest(source) if source else "", source)
+    return Manifest(plan, digests, missing, set_digest(source) if source else "", source, variants)
 
 
 def compare(
@@ -215,7 +244,7 @@ def write_outputs(manifest: Manifest, folder: Path, notes: Sequence[str] = ()) -
     if not any(row.optimizer == plan.reference for row in rows):
         raise JobError(f"nothing to report: the table of {folder} has no row of {plan.reference}")
     found = report(rows, reference=plan.reference, missing=tuple(manifest.missing), kinds=_kinds(plan))
-    found = replace(found, notes=(*notes, *found.notes, *_crashes(rows)))
+    found = replace(found, notes=(*notes, *_drawn(manifest), *found.notes, *_crashes(rows)))
     text = render(found)
     write_atomically(folder / TEXT, text.rstrip("\n") + "\n")
     write_pictures(found, rows, folder / PICTURES)
@@ -223,10 +252,22 @@ def write_outputs(manifest: Manifest, folder: Path, notes: Sequence[str] = ()) -
     return Comparison(folder, manifest, rows, found, text, (TEXT, PAGE, f"{PICTURES}/", TABLE))
 
 
+def _drawn(manifest: Manifest) -> Iterator[str]:
+    """Say which variants were drawn and how, so that anybody can draw them again."""
+    if manifest.variants:
+        seed = _behaviour(entrant.program for entrant in manifest.plan.entrants)
+        yield (
+            f"held-out variants of the tasks, drawn by what the programs do (digest {seed[:12]}) and not chosen: "
+            f"{'; '.join(manifest.variants)}"
+        )
+
+
 def _title(manifest: Manifest) -> str:
     names = [entrant.name for entrant in manifest.plan.entrants if not entrant.control]
-    what = f"the set {manifest.source}" if manifest.source else ", ".join(manifest.plan.tasks)
-    return f"{', '.join(names)} on {what}"
+    chosen = [task for task in manifest.plan.tasks if task not in manifest.variants]
+    what = f"the set {manifest.source}" if manifest.source else ", ".join(chosen)
+    more = f" and {len(manifest.variants)} held-out variants" if manifest.variants else ""
+    return f"{', '.join(names)} on {what}{more}"
 
 
 def _details(manifest: Manifest, rows: Sequence[Row]) -> dict[str, str]:

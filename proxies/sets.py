@@ -133,7 +133,7 @@ def held_out_variants(tasks: Sequence[str], seed: str, count: int) -> tuple[str,
     The text is what is compared: a digest of the programs. Whoever changes a program draws other variants. A modifier
     that changes nothing of a task, or that it cannot take, is not drawn.
     """
-    possible = [f"{task}:{modifier}" for task in tasks for modifier in VARIANTS if _changes(task, modifier)]
+    possible = [_varied(task, modifier) for task in tasks for modifier in VARIANTS if _changes(task, modifier)]
     number = int.from_bytes(sha256(seed.encode()).digest()[:4], "little")
     keys = integers(raw_stream(_VARIANT_STREAM, number), 2**31, (len(possible),))
     return tuple(possible[index] for index in sorted(keys.argsort(kind="stable")[:count]))
@@ -142,10 +142,14 @@ def held_out_variants(tasks: Sequence[str], seed: str, count: int) -> tuple[str,
 _VARIANT_STREAM = 6
 
 
+def _varied(task: str, modifier: str) -> str:
+    return f"{task}{',' if ':' in task else ':'}{modifier}"
+
+
 def _changes(task: str, modifier: str) -> bool:
     base = get_spec(task)
     try:
-        changed = get_spec(f"{task}{',' if ':' in task else ':'}{modifier}")
+        changed = get_spec(_varied(task, modifier))
     except ValueError:
         return False
     return changed.recipe() != base.recipe()

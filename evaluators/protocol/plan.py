@@ -171,6 +171,7 @@ class Manifest:
         missing: Why a task was left out, by its name.
         lock: The digest of the set of tasks; "" where none was named.
         source: The name of the set; "" for tasks by name.
+        variants: Those of the plan's tasks that are held-out variants of the others.
         format: The number of the file's layout.
 
     """
@@ -180,6 +181,7 @@ class Manifest:
     missing: Mapping[str, str] = field(default_factory=dict)
     lock: str = ""
     source: str = ""
+    variants: tuple[str, ...] = ()
     format: int = _FORMAT
 
 

@@ -13,7 +13,7 @@ import pytest
 from analytic_evaluator import AnalyticEvaluator, plan_of
 
 from evolion.cli import run
-from evolion.compare import default_folder, manifest_of
+from evolion.compare import default_folder, manifest_of, read_manifest, variants_for
 from evolion.errors import InputError
 from evolion.evaluators.protocol.plan import from_json
 from evolion.evaluators.protocol.table import read_rows
@@ -270,6 +270,28 @@ def test_every_look_at_a_locked_set_is_counted(
         assert f"{words} the locked set test" in " ".join(capsys.readouterr().out.split())
     refused(capsys, ["compare", "lion", "--set", "test", "--quick", "--out", str(tmp_path / "one")])
     assert len(looks()) == 2
+
+
+@pytest.mark.usefixtures("sets")
+def test_a_locked_set_is_joined_by_variants_that_nobody_chose(
+    tmp_path: Path, evaluators: list[AnalyticEvaluator], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Eight by default, the same for the same programs in any order, named in the report, and kept for going on."""
+    folder = tmp_path / "out"
+    small = ["--trials", "2", "--seeds", "1", "--controls", "0", "--steps", "40"]
+    assert run(["compare", "adamw", "lion", "--set", "test", *small, "--out", str(folder)]) == 0
+    first = capsys.readouterr().out
+    found = read_manifest(folder)
+    programs = [entrant.program for entrant in found.plan.entrants]
+    assert found.plan.tasks == (TASK, *found.variants)
+    assert found.variants == variants_for(reversed(programs), (TASK,), 8)
+    assert found.variants != variants_for(programs[:1], (TASK,), 8)
+    assert len(found.variants) == 8
+    assert ";".join(found.variants) in "".join(first.split())
+    assert {row.task for row in read_rows(folder / "table.jsonl")} == set(found.plan.tasks)
+    assert run(["compare", "--resume", str(folder)]) == 0
+    assert capsys.readouterr().out == first
+    assert evaluators[1].seen == []
 
 
 @pytest.mark.usefixtures("sets")

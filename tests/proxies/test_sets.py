@@ -110,6 +110,13 @@ def test_looks_at_the_test_set_are_counted() -> None:
     assert [look["compared"] for look in looks()] == [["a"], ["b"], ["a", "c"]]
 
 
+@pytest.mark.parametrize("name", SETS)
+def test_every_variant_is_a_task(name: str) -> None:
+    """What is drawn can be trained, also of tasks that have modifiers already."""
+    for variant in held_out_variants(get_set(name).tasks, "", 10_000):
+        assert get_spec(variant).name == variant
+
+
 def test_variants_are_drawn_by_what_is_compared() -> None:
     """The same programs draw the same variants, others draw others, and each changes its task."""
     tasks = get_set("test").tasks
