@@ -23,6 +23,7 @@ ANCHORS: Mapping[str, int] = {
     "muon": 1,
     "soap": 1,
     "ademamix": 2,
+    "mars_adamw": 3,
     "nadamw": 3,
     "cautious_adamw": 3,
     "adamw": 4,
@@ -31,10 +32,10 @@ ANCHORS: Mapping[str, int] = {
     "signum": 6,
     "sgdm": 7,
 }
-"""Place of ten optimizers at 130 M to 1.2 B parameters; those that the studies do not tell apart share one.
+"""Place of optimizers at 130 M to 1.2 B parameters; those that the studies do not tell apart share one.
 
-Wen et al. (arXiv:2509.02046) for Muon, SOAP, NAdamW, Cautious AdamW, AdamW and Lion; Semenov et al. (arXiv:2509.01440)
-for AdEMAMix and Signum; Zhao et al. (arXiv:2407.07972) for Adafactor, Signum and momentum SGD.
+Wen et al. (arXiv:2509.02046) for Muon, SOAP, MARS, NAdamW, Cautious AdamW, AdamW and Lion; Semenov et al.
+(arXiv:2509.01440) for AdEMAMix and Signum; Zhao et al. (arXiv:2407.07972) for Adafactor, Signum and momentum SGD.
 """
 
 RESOLUTION = 0.10
