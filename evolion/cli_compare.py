@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from evolion.compare import Comparison
     from evolion.evaluators.protocol.plan import Manifest
+    from evolion.evaluators.types import Evaluator
 
 __all__ = ["compare"]
 
@@ -28,6 +29,9 @@ QUICK_TASKS = 2
 
 VARIANTS = 8
 """How many held-out variants a locked set is joined by."""
+
+TIMEOUT = 3600
+"""Seconds after which a run is given up."""
 
 
 @click.command()
@@ -42,6 +46,7 @@ VARIANTS = 8
 @click.option("--reference", metavar="NAME", help="In whose steps speed-ups are; adamw, or the first, without it.")
 @click.option("--variants", type=click.IntRange(0), metavar="N", help="Held-out variants; else 8 for a locked set.")
 @click.option("--workers", type=click.IntRange(1), metavar="N", help="Processes; as many as CPUs without it.")
+@click.option("--timeout", type=click.IntRange(1), metavar="S", help="Seconds that a run has; 3600 without it.")
 @click.option("--out", metavar="DIR", help="The folder; one that goes by the plan, in comparisons/, without it.")
 @click.option("--resume", metavar="DIR", help="Go on with a comparison from its folder alone.")
 @click.option("--progress", is_flag=True, help="Write a plain line now and then, for a log.")
@@ -52,6 +57,7 @@ def compare(
     names: tuple[str, ...],
     resume: str | None,
     workers: int | None,
+    timeout: int | None,
     out: str | None,
     progress: bool,
     as_json: bool,
@@ -62,9 +68,14 @@ def compare(
     Every optimizer gets the same number of trials at the same points of its box of peak learning rate and total
     shrinkage, and is reported on fresh seeds and the test split. The same command in the same folder goes on where it
     was stopped. The folder gets table.jsonl, plan.json, report.txt, report.html and pictures/.
+
+    A run that takes longer than --timeout, or crashes, is a row with that status and never holds up the others. With
+    --workers 1 all is computed in this process, and no run is given up.
     """
     from evolion.compare import default_folder, read_manifest
 
+    if timeout is not None and workers == 1:
+        raise click.UsageError("--timeout needs processes that can be ended: give --workers 2, or leave it out")
     if resume is not None:
         if (
             specs
@@ -73,13 +84,13 @@ def compare(
             or out
             or any(value is not None and value is not False for value in options.values())
         ):
-            raise click.UsageError("--resume takes everything from the folder: give --workers at most beside it")
+            raise click.UsageError("--resume takes all from the folder: give --workers and --timeout at most beside it")
         asked, folder = read_manifest(Path(resume)), Path(resume)
     else:
         asked = _asked(specs, source, names, **options)
         folder = default_folder(asked.plan, asked.source) if out is None else Path(out)
     with _interruptible(folder):
-        comparison = _run(asked, folder, workers, quiet=as_json, progress=progress)
+        comparison = _run(asked, folder, workers, timeout or TIMEOUT, quiet=as_json, progress=progress)
     if as_json:
         print(_json(comparison))
         return
@@ -141,19 +152,26 @@ def _asked(
     return Manifest(plan, source=source or "", variants=drawn)
 
 
-def _run(asked: Manifest, folder: Path, workers: int | None, *, quiet: bool, progress: bool) -> Comparison:
+def _run(
+    asked: Manifest, folder: Path, workers: int | None, timeout: int, *, quiet: bool, progress: bool
+) -> Comparison:
     from evolion.evaluators.environment import prepare
 
     prepare()
     from evolion.compare import compare, manifest_of
     from evolion.evaluators.factory import make_evaluator
+    from evolion.evaluators.pool import Limits
     from evolion.view import view_on
 
     manifest = manifest_of(asked.plan, asked.source, asked.variants)
     for task, reason in manifest.missing.items():
         print(f"evolion: {task} is left out: {reason}", file=sys.stderr)
+
+    def make() -> Evaluator:
+        return make_evaluator(workers, limits=Limits(job=timeout), inline=workers == 1)
+
     with view_on(sys.stderr, quiet=quiet, lines=progress) as observer:
-        return compare(manifest, folder, lambda: make_evaluator(workers, inline=workers == 1), observer=observer)
+        return compare(manifest, folder, make, observer=observer)
 
 
 def _json(found: Comparison) -> str:

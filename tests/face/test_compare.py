@@ -33,7 +33,7 @@ def evaluators(monkeypatch: pytest.MonkeyPatch) -> list[AnalyticEvaluator]:
     """Makes the command compute with formulas and draw nothing; the evaluators that it made."""
     made: list[AnalyticEvaluator] = []
 
-    def make(workers: int | None, *, inline: bool) -> AnalyticEvaluator:
+    def make(workers: int | None, **options: Any) -> AnalyticEvaluator:
         made.append(AnalyticEvaluator(workers=workers or 2))
         return made[-1]
 
@@ -320,7 +320,7 @@ def test_runs_that_crash_are_said(
 ) -> None:
     """A crash is a row and a note, not the end of a comparison that has run for hours."""
 
-    def make(workers: int | None, *, inline: bool) -> AnalyticEvaluator:
+    def make(workers: int | None, **options: Any) -> AnalyticEvaluator:
         return AnalyticEvaluator(statuses={Status.CRASHED: 0.1, Status.TIMEOUT: 0.2})
 
     monkeypatch.setattr("evolion.evaluators.factory.make_evaluator", make)
@@ -349,7 +349,7 @@ def test_an_interrupt_keeps_what_was_run(
     arguments = [*ARGUMENTS, "--out", str(tmp_path / "out")]
     with monkeypatch.context() as patched:
         stopped = Interrupting()
-        patched.setattr("evolion.evaluators.factory.make_evaluator", lambda workers, *, inline: stopped)
+        patched.setattr("evolion.evaluators.factory.make_evaluator", lambda *_, **options: stopped)
         assert run(arguments) == 1
     captured = capsys.readouterr()
     assert captured.out == ""
