@@ -6,7 +6,7 @@ import json
 import re
 import sys
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -67,27 +67,53 @@ def ops(vocabulary: str, as_json: bool) -> None:
 
 
 @click.command()
+@click.option("--set", "source", metavar="NAME", help="Only the tasks of a set, such as search.")
+@click.option("--digests", is_flag=True, help="With digests and parameters, for which all data is made.")
 @JSON
-def tasks(as_json: bool) -> None:
-    """List the proxy tasks."""
-    from evolion.api import tasks
+def tasks(source: str | None, digests: bool, as_json: bool) -> None:
+    """List the proxy tasks, or those of a set: steps and batch, what each may be used for, model and data.
 
-    found = {
-        name: {
-            "summary": task.summary,
-            "steps": task.steps,
-            "batch_size": task.batch_size,
-            "learning_rates": task.learning_rates,
-            "floor": task.floor,
-            "digest": task.digest,
-        }
-        for name, task in tasks().items()
-    }
+    A task whose data is not on this machine says so. Names take modifiers: zipf-lm:10x, digits-mlp:width=2.
+    """
+    found = {name: _told(name, digests) for name in _task_names(source)}
     if as_json:
         print(json.dumps(found))
         return
-    rows = [(name, f"{t['steps']} steps of {t['batch_size']}", str(t["summary"])) for name, t in found.items()]
+    rows = [
+        (name, f"{t['steps']:,} x {t['batch_size']}", str(t["family"]), str(t["purpose"]), _noted(t))
+        for name, t in found.items()
+    ]
     print("\n".join(aligned(rows)))
+
+
+def _task_names(source: str | None) -> Sequence[str]:
+    from evolion.proxies.registry import SPECS
+    from evolion.proxies.sets import get_set
+
+    try:
+        return list(SPECS) if source is None else get_set(source).tasks
+    except ValueError as error:
+        raise InputError(str(error)) from None
+
+
+def _told(name: str, digests: bool) -> dict[str, Any]:
+    from evolion.proxies.data.source import DataMissing
+    from evolion.proxies.registry import get_spec, get_task
+
+    spec = get_spec(name)
+    told = {**asdict(spec), "missing": None}
+    if digests:
+        try:
+            task: Any = get_task(name)
+            told |= {"digest": task.digest, "floor": task.floor, "parameters": task.parameters}
+        except DataMissing as error:
+            told["missing"] = str(error)
+    return told
+
+
+def _noted(told: Mapping[str, Any]) -> str:
+    missing = f" (left out: {told['missing']})" if told["missing"] else ""
+    return f"{told['summary']}{missing}"
 
 
 @click.command()

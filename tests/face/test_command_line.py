@@ -142,6 +142,7 @@ def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixtu
 JSON_COMMANDS: dict[str, tuple[list[str], Callable[[Any], bool]]] = {
     "known": (["known"], lambda data: set(data) == set(evolion.known())),
     "tasks": (["tasks"], lambda data: set(data) == set(evolion.tasks())),
+    "tasks of a set": (["tasks", "--set", "smoke", "--digests"], lambda data: len(data["digits-mlp"]["digest"]) == 64),
     "show": (["show", "lion"], lambda data: evolion.parse(data["text"]) == evolion.known()["lion"]),
     "show what is measured": (["show", "lion"], lambda data: data["report"]["properties"]["gradient_scale_invariant"]),
     "show what is near": (["show", "lion"], lambda data: data["report"]["nearest"]["name"] == "lion"),
