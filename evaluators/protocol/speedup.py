@@ -117,10 +117,11 @@ def scaled_mean(resampler: Resampler, group: str, losses: Mapping[int, float], s
     """Return the mean of losses by seed on the scale, with draws of seeds and the luck of tuning added."""
     # In the order of the seeds, as in the draws: a sum in another order differs in its last bits.
     mean = float(np.mean([losses[seed] for seed in sorted(losses)]))
-    draws = resampler.means(group, losses)
+    value, draws = float(scale(np.array([mean]))[0]), scale(resampler.means(group, losses))
     if math.isfinite(mean):
-        draws = unbiased(mean, draws, len(losses))
-    return Scaled(float(scale(np.array([mean]))[0]), scale(draws) + luck, len(losses))
+        # On the scale: spread as losses, draws of few seeds that differ much would fall below the floor.
+        draws = unbiased(value, draws, len(losses))
+    return Scaled(value, draws + luck, len(losses))
 
 
 def invert(fitted: Floats, logs: Floats, value: float) -> float:

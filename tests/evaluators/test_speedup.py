@@ -172,3 +172,17 @@ def test_families_weigh_alike() -> None:
     values = {task: np.full(DRAWS, 1.0 if family == "a" else 3.0) for family, of in tasks.items() for task in of}
     np.testing.assert_allclose(hierarchical(RESAMPLER, tasks, values, over_families=False), 2.0)
     assert set(hierarchical(RESAMPLER, tasks, values, over_families=True)) == {1.0, 2.0, 3.0}
+
+
+def test_few_seeds_that_differ_much_stay_above_the_floor() -> None:
+    """Two seeds, one of which has learnt: its draws lie as far below the mean on the scale as they do, not at the end.
+
+    A draw below the floor has no logarithm; it would drag the whole ladder of the reference down with it.
+    """
+    scale = Scale(0.0)
+    drawn = scaled_mean(RESAMPLER, "seeds", by_seed(0.01, 2.0), scale, NO_LUCK)
+    middle = math.log(1.005)
+    assert drawn.draws.min() == pytest.approx(middle + math.sqrt(2) * (math.log(0.01) - middle))
+    found = ladder(RESAMPLER, "seeds", {h: by_seed(0.01 / h, 2.0 / h) for h in (0.5, 1.0, 2.0)}, scale, NO_LUCK)
+    assert found is not None
+    assert np.diff(found.draws, axis=1) == pytest.approx(np.full((DRAWS, 2), -math.log(2.0)))
