@@ -32,7 +32,7 @@ def modified(spec: TaskSpec, text: str) -> TaskSpec:
         key, equals, value = modifier.strip().partition("=")
         if not equals and key in RUNGS:
             result = _rung(result, key)
-        elif key in MODIFIERS and (equals or key in _FLAGS):
+        elif key in MODIFIERS and bool(equals) != (key in _FLAGS):
             result = MODIFIERS[key](result, value)
         else:
             known = ", ".join([*RUNGS, *(name if name in _FLAGS else f"{name}=…" for name in MODIFIERS)])
@@ -71,9 +71,9 @@ def _scaled_size(key: str, whole: int = 1) -> _Modify:
     return modify
 
 
-def _scaled_count(field: str) -> _Modify:
+def _scaled_count(key: str, field: str) -> _Modify:
     def modify(spec: TaskSpec, text: str) -> TaskSpec:
-        count = max(1, round(getattr(spec, field) * _number(spec, field, text, 1 / 1024, 1e6)))
+        count = max(1, round(getattr(spec, field) * _number(spec, key, text, 1 / 1024, 1e6)))
         changes: dict[str, Any] = {field: count}
         return replace(spec, **changes)
 
@@ -105,8 +105,8 @@ NORMS = ("pre", "post", "none")
 MODIFIERS: Mapping[str, _Modify] = {
     "width": _scaled_size("width"),
     "depth": _scaled_size("depth"),
-    "batch": _scaled_count("batch_size"),
-    "horizon": _scaled_count("steps"),
+    "batch": _scaled_count("batch", "batch_size"),
+    "horizon": _scaled_count("horizon", "steps"),
     "activation": _chosen("activation", ACTIVATIONS),
     "norm": _chosen("norm", NORMS),
     "init": lambda spec, text: replace(spec, init_scale=_number(spec, "init", text, 1 / 64, 64)),
