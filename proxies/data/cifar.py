@@ -26,7 +26,7 @@ def open_uri(uri: Uri) -> Source:
     CIFAR-10 has the files data_batch_1 to data_batch_5 and test_batch, CIFAR-100 train and test. The option `labels`
     of the latter is "fine" (100 classes) or "coarse" (20).
     """
-    folder, kind = Path(uri.path), uri.text_option("labels", "fine")
+    folder, kind = Path(uri.path).expanduser(), uri.text_option("labels", "fine")
     uri.finish()
     if kind not in _LABELS:
         raise DataError(f"{uri.text}: labels is {kind!r}: choose fine or coarse")

@@ -31,7 +31,7 @@ def open_uri(uri: Uri) -> Source:
     stems: dict[Split, str] = {"train": uri.text_option("train", "train"), "test": uri.text_option("test", "t10k")}
     classes = uri.integer("classes", 0, 0)
     uri.finish()
-    folder = Path(uri.path)
+    folder = Path(uri.path).expanduser()
     parts = {split: _part(folder, stem) for split, stem in stems.items() if stem != "none"}
     labels = parts["train"]
     return stored_source(

@@ -30,8 +30,9 @@ def open_uri(uri: Uri) -> Source:
     names = {option: uri.text_option(option, default) for option, default in (_TRAIN | _TEST).items()}
     classes, channel = uri.integer("classes", 0, 0), uri.text_option("channel", "yes") != "no"
     uri.finish()
-    with reading(uri.path, "name an npz file: npz:/data/mnist.npz"):
-        arrays = _Archive(uri.path)
+    path = str(Path(uri.path).expanduser())
+    with reading(path, "name an npz file: npz:/data/mnist.npz"):
+        arrays = _Archive(path)
         present = arrays.names()
         given = set(uri.options) & set(_TEST)
         test = _TEST if (given or set(_TEST) <= present) and names["x_test"] != "none" else {}
@@ -45,7 +46,7 @@ def open_uri(uri: Uri) -> Source:
     elif labelled and not classes:
         largest = (int(array.max(initial=0)) for part in parts.values() for array in part.arrays.values())
         classes = max(largest) + 1
-    return stored_source(parts, classes=classes if labelled else None, note=f"arrays of {uri.path}")
+    return stored_source(parts, classes=classes if labelled else None, note=f"arrays of {path}")
 
 
 class _Archive:
@@ -80,7 +81,7 @@ class _Archive:
 
 
 def _part(archive: _Archive, x: str, y: str, channel: bool) -> Part:
-    inputs, targets = _inputs(archive.read(x)), archive.read(y)
+    inputs, targets = _inputs(archive, x), archive.read(y)
     if targets.ndim == 2 and targets.shape[1] == 1:
         targets = targets[:, 0]
     if targets.dtype.kind == "f":
@@ -93,7 +94,13 @@ def _part(archive: _Archive, x: str, y: str, channel: bool) -> Part:
     return Part(f"{archive.path} ({x}, {y})", made)
 
 
-def _inputs(array: NDArray[Any]) -> NDArray[Any]:
+def _inputs(archive: _Archive, name: str) -> NDArray[Any]:
+    array = archive.read(name)
     if array.dtype == np.uint8:
         return array
-    return array.astype(np.float32) if array.dtype.kind in "fb" else array.astype(np.int32)
+    if array.dtype.kind in "fb":
+        return array.astype(np.float32)
+    whole = array.astype(np.int32)
+    if not np.array_equal(whole, array):
+        raise DataError(f"{archive.path}: {name!r} has whole numbers of over 32 bits; write smaller ones, or floats")
+    return whole

@@ -181,16 +181,19 @@ def stored_source(parts: Mapping[Split, Part], *, classes: int | None, note: str
         order = np.array(sorted(range(len(digests := digests_of(checked["test"]))), key=digests.__getitem__))
         splits["test"] = {name: array[order] for name, array in checked["test"].items()}
     fields = {
-        name: Field(str(array.dtype), array.shape[1:], classes if name == "targets" else _tokens(array, classes))
+        name: Field(str(array.dtype), array.shape[1:], classes if name == "targets" or _tokens(train) else None)
         for name, array in train.items()
     }
     examples = {split: len(next(iter(arrays.values()))) for split, arrays in splits.items()}
     return StoredSource(Info(fields, examples, digest("stored", splits), note=note), splits)
 
 
-def _tokens(inputs: NDArray[Any], classes: int | None) -> int | None:
-    """Whole numbers other than pixels are tokens, of the same vocabulary as the targets."""
-    return classes if inputs.dtype == np.int32 else None
+def _tokens(arrays: Mapping[str, NDArray[Any]]) -> bool:
+    """Whether inputs are tokens of the vocabulary of the targets: whole numbers but pixels, and targets are several.
+
+    With one label for each example they are features, or tokens of a vocabulary of their own.
+    """
+    return arrays["inputs"].dtype == np.int32 and arrays["targets"].ndim > 1
 
 
 def _checked(part: Part, classes: int | None) -> dict[str, NDArray[Any]]:
@@ -203,6 +206,8 @@ def _checked(part: Part, classes: int | None) -> dict[str, NDArray[Any]]:
         raise DataError(f"{part.name}: unequal numbers of examples: {counts}")
     if classes is not None:
         arrays["targets"] = check_labels(part.name, arrays["targets"], classes)
+        if _tokens(arrays):
+            check_labels(f"{part.name}, inputs", arrays["inputs"], classes)
     for name, array in arrays.items():
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             first = int(np.argmax(~np.isfinite(array.reshape(len(array), -1)).all(axis=1)))

@@ -63,6 +63,20 @@ def test_tokens_share_a_vocabulary(path: Path) -> None:
     assert (fields["inputs"].dtype, fields["inputs"].classes) == ("int32", 50)
 
 
+def test_whole_numbers_beside_one_label_are_no_labels(path: Path) -> None:
+    """Features that are whole numbers go beyond the number of classes: they are not held to it."""
+    features = np.random.default_rng(0).integers(0, 500, (300, 9))
+    fields = opened(path, "?x=a&y=b", a=features, b=np.arange(300) % 10).info.fields
+    assert (fields["inputs"].dtype, fields["inputs"].classes, fields["targets"].classes) == ("int32", None, 10)
+
+
+def test_the_path_may_start_at_home(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tilde is the user's home, as with all other files."""
+    opened(path, **keras())
+    monkeypatch.setenv("HOME", str(path.parent))
+    assert open_source("npz:~/set.npz").info.examples["test"] == 50
+
+
 @pytest.mark.parametrize(
     ("options", "shape"), [("", (6, 5, 1)), ("?channel=no", (6, 5)), ("?x_test=none&channel=no", (6, 5))]
 )
@@ -122,6 +136,16 @@ BROKEN: dict[str, tuple[str, Callable[[dict[str, Any]], dict[str, Any]], str]] =
     ),
     "too few": ("", lambda a: {k: v[:3] for k, v in a.items()}, "too few to divide"),
     "a scalar": ("", changed("x_train", lambda x: np.uint8(1)), "no array of numbers"),
+    "whole numbers of over 32 bits": (
+        "",
+        changed("x_train", lambda x: put(x.astype(np.int64), (0, 0, 0), 2**32 + 5)),
+        "'x_train' has whole numbers of over 32 bits",
+    ),
+    "a token outside the vocabulary": (
+        "?classes=10&x_test=none",
+        lambda a: {"x_train": np.full((300, 4), 12), "y_train": np.ones((300, 4), int)},
+        "inputs: the label of example 0 is 12, outside 0 to 9",
+    ),
     "unknown option": ("?z=1", lambda a: a, "npz has no option 'z'"),
 }
 
