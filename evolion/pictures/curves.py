@@ -158,11 +158,12 @@ def u_curves(material: Material) -> Picture:
     return Picture(
         name="u-curves",
         title="Final loss over learning rate",
-        caption="Each point is a full run at the tuned shrinkage. The large marker is the best rate, and a dotted line "
-        "leads from it to the axis. The dotted horizontal line is the loss before training; open markers on it are "
-        "runs that diverged or ended above it. A wide valley means that the learning rate matters little. A best rate "
-        "at an end of its curve has not been found yet. Positions of valleys of different optimizers cannot be "
-        "compared, their depths can.",
+        caption="Each point is a full run at the tuned shrinkage, with the validation loss of the tuning seed: the "
+        "lowest was chosen for being low, so fresh seeds end a little above it. The large marker is the best rate, and "
+        "a dotted line leads from it to the axis. The dotted horizontal line is the loss before training; open markers "
+        "on it are runs that diverged or ended above it. A wide valley means that the learning rate matters little. A "
+        "best rate at an end of its curve has not been found yet. Positions of valleys of different optimizers cannot "
+        "be compared, their depths can.",
         alt=f"Final loss over learning rate on {listed(t for t in material.tasks if shown[t])}, "
         "a valley for each optimizer, with its lowest point marked.",
         panels=tuple(Panel(task, partial(_draw_valley, material, task)) for task in material.tasks if shown[task]),
