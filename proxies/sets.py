@@ -183,11 +183,23 @@ def recipe_digest(task: str) -> str:
 
 
 def looks() -> list[dict[str, object]]:
-    """Return what this user's looks at locked sets were: set, time (UTC), what was compared."""
+    """Return what this user's looks at locked sets were: set, time (UTC), what was compared.
+
+    Raises:
+        OSError: If the file cannot be read, or a line of it is no look.
+
+    """
     path = _ledger()
     if not path.exists():
         return []
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    found = []
+    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
+        try:
+            look: dict[str, object] = json.loads(line)
+            found.append({key: look[key] for key in ("set", "time", "compared")})
+        except (ValueError, KeyError, TypeError):
+            raise OSError(f"{path}, line {number}: this is no look at a set; mend or remove the line") from None
+    return found
 
 
 def record_look(name: str, compared: Sequence[str]) -> int:
@@ -206,12 +218,17 @@ def record_look(name: str, compared: Sequence[str]) -> int:
         path = _ledger()
         path.parent.mkdir(parents=True, exist_ok=True)
         now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        with path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"set": name, "time": now, "compared": list(compared)}) + "\n")
+        line = json.dumps({"set": name, "time": now, "compared": list(compared)}) + "\n"
+        with path.open("ab", buffering=0) as file:  # one write: lines of two processes never mix
+            file.write(line.encode())
+            os.fsync(file.fileno())
         before.append({})
     return len(before)
 
 
 def _ledger() -> Path:
     base = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
-    return Path(base).expanduser() / "evolion" / "looks.jsonl"
+    try:
+        return Path(base).expanduser() / "evolion" / "looks.jsonl"
+    except RuntimeError:
+        raise OSError("there is no home folder to count looks at locked sets in: set XDG_DATA_HOME") from None

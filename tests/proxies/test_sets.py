@@ -110,6 +110,16 @@ def test_looks_at_the_test_set_are_counted() -> None:
     assert [look["compared"] for look in looks()] == [["a"], ["b"], ["a", "c"]]
 
 
+@pytest.mark.parametrize("line", ["{", "7", '{"set": "test"}'])
+def test_a_damaged_count_is_named(tmp_path: Path, line: str) -> None:
+    """What cannot be counted is one error with file and line; nothing is looked at then."""
+    record_look("test", ["a"])
+    path = tmp_path / "evolion" / "looks.jsonl"
+    path.write_text(f"{path.read_text(encoding='utf-8')}{line}\n", encoding="utf-8")
+    with pytest.raises(OSError, match=r"looks\.jsonl, line 2: this is no look"):
+        record_look("test", ["b"])
+
+
 @pytest.mark.parametrize("name", SETS)
 def test_every_variant_is_a_task(name: str) -> None:
     """What is drawn can be trained, also of tasks that have modifiers already."""
