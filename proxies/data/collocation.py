@@ -69,7 +69,7 @@ def _points(info: Info, split: int, frequencies: tuple[int, ...]) -> GeneratedSo
     def generate(bits: np.random.PCG64, count: int) -> Mapping[str, NDArray[Any]]:
         # On one line chance would put points of two splits in the same place: the last two of 23 bits tell them apart.
         places = 4 * integers(bits, 2**21, (count, 1)) + split
-        x = places * 2.0**-23
+        x = np.asarray(places * 2.0**-23, np.float64)
         return {"inputs": x.astype(np.float32), "targets": rounded(source_term(x, frequencies), 2.0**-14)}
 
     return GeneratedSource(info, _STREAM, generate)
