@@ -58,7 +58,7 @@ def measured(out: Path, names: Sequence[str], task: str) -> Any:
         plan,
         horizons=(),
         reference_horizons=(0.5, 2.0),
-        refinements=2,
+        refinements=8,
         extensions=1,
         edge_points=2,
         sensitivity_points=0,

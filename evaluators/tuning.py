@@ -42,7 +42,7 @@ __all__ = [
 DECAY = "weight_decay"
 """The hyperparameter that is tuned beside the learning rate, where it decays the weights (see `decays_weights`)."""
 
-RATE_CENTRE = 0.02
+RATE_CENTRE = 0.004
 """The peak learning rate times the root mean square of the program's update per unit of rate: the middle of the box."""
 
 RATE_DECADES = 3.0
@@ -130,7 +130,8 @@ def _dry_update(program: Program, task: str, steps: int, rate: float = _DRY_RATE
     step, slots = stepper(program, layout), initial_slots(program, layout)
     held = layout.flatten(weights)
     values: dict[str, Any] = {h.name: np.float64(h.value) for h in program.hyperparameters}
-    values |= {"w": held, "w0": held, "lr": rate, "loss": 1.0, "horizon": float(_DRY_STEPS)}
+    # The task's own horizon: a program that decays its steps itself would have decayed them to nothing.
+    values |= {"w": held, "w0": held, "lr": rate, "loss": 1.0, "horizon": float(get_task(task).steps)}
     update: Any = 0.0
     with np.errstate(all="ignore"):
         for t, leaves in enumerate(gradients[:steps], start=1):
@@ -154,14 +155,25 @@ def decays_weights(program: Program, task: str) -> bool:
 
 
 def _pulls_alone(program: Program, task: str) -> bool:
-    """Return whether the decay adds a multiple of the weights to the update, the same for all tensors."""
-    none, some = (_dry_update(program.with_hyperparameters(weight_decay=x), task, 2, _SMALL_RATE) for x in (0.0, 1.0))
+    """Return whether the decay adds a multiple of the weights to the update, the same for all tensors.
+
+    Where the program reads the learning rate, the multiple has to follow it: the box is of their product.
+    """
+    strength = _pull(program, task, _SMALL_RATE)
+    if "lr" not in remove_dead_code(program).inputs:
+        return strength > 0.0
+    return strength > 0.0 and math.isclose(_pull(program, task, 2 * _SMALL_RATE), 2 * strength, rel_tol=0.05)
+
+
+def _pull(program: Program, task: str, rate: float) -> float:
+    """Return by which multiple of the weights a decay of 1 changes an update; 0 if it changes it otherwise."""
+    none, some = (_dry_update(program.with_hyperparameters(weight_decay=x), task, 2, rate) for x in (0.0, 1.0))
     weights = np.concatenate([np.ravel(leaf) for leaf in _dry_gradients(task)[0]])
     with np.errstate(all="ignore"):
         pull = some - none
         strength = float(pull @ weights / (weights @ weights))
         rest = float(np.abs(pull - strength * weights).max())
-    return strength > 0.0 and rest <= 0.05 * strength * float(np.abs(weights).max())
+    return strength if rest <= 0.05 * strength * float(np.abs(weights).max()) else 0.0
 
 
 def _pulls_within_a_ratio(program: Program, task: str) -> bool:

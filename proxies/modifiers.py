@@ -109,7 +109,7 @@ MODIFIERS: Mapping[str, _Modify] = {
     "horizon": _scaled_count("horizon", "steps"),
     "activation": _chosen("activation", ACTIVATIONS),
     "norm": _chosen("norm", NORMS),
-    "init": lambda spec, text: replace(spec, init_scale=_number(spec, "init", text, 1 / 64, 64)),
+    "init": lambda spec, text: replace(spec, init_scale=spec.init_scale * _number(spec, "init", text, 1 / 64, 64)),
     "label-noise": lambda spec, text: replace(spec, label_noise=_number(spec, "label-noise", text, 0, 1)),
     "reparameterized": lambda spec, _: replace(spec, reparameterized=True),
     "bfloat16-gradients": lambda spec, _: replace(spec, gradient_dtype="bfloat16"),

@@ -105,7 +105,7 @@ class ModelTask:
 
     Its data is made at the first use. A task whose source never runs out has examples for four times its default
     horizon, so that a run up to there sees each of them once; fewer, but enough for the default horizon, where they
-    would be more than 131,072, and at most a quarter gigabyte of them.
+    would be more than 524,288, and at most a quarter gigabyte of them.
 
     Raises:
         DataError: At the first use of the data, if it cannot be read; DataMissing if it is not on this machine.

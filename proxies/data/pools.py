@@ -16,7 +16,7 @@ EVALUATION_EXAMPLES = 1024
 
 LARGEST_EVALUATION = 10_000
 HORIZONS = 4
-POOL_EXAMPLES = 2**17
+POOL_EXAMPLES = 2**19
 POOL_BYTES = 2**28
 KEPT_BYTES = 2**22
 """Generated pools larger than this are kept in the cache: the processes of a machine make them once."""
