@@ -151,29 +151,34 @@ def decays_weights(program: Program, task: str) -> bool:
     """
     if not any(h.name == DECAY for h in program.hyperparameters):
         return False
-    return _pulls_alone(program, task) or _pulls_within_a_ratio(program, task)
+    pulls = _pulls_alone(program, task) or _pulls_within_a_ratio(program, task)
+    return pulls and _follows_the_rate(program, task)
+
+
+def _follows_the_rate(program: Program, task: str) -> bool:
+    """Return whether what a decay adds to an update doubles with the learning rate: the box is of their product."""
+    if "lr" not in remove_dead_code(program).inputs:
+        return True
+    once, twice = (_pull(program, task, rate) for rate in (_SMALL_RATE, 2 * _SMALL_RATE))
+    with np.errstate(all="ignore"):
+        return bool(np.linalg.norm(twice - 2 * once) <= 0.05 * np.linalg.norm(2 * once))
+
+
+def _pull(program: Program, task: str, rate: float) -> NDArray[np.float64]:
+    """Return what a decay of 1 adds to the second update; shape (parameters,)."""
+    none, some = (_dry_update(program.with_hyperparameters(weight_decay=x), task, 2, rate) for x in (0.0, 1.0))
+    with np.errstate(all="ignore"):
+        return some - none
 
 
 def _pulls_alone(program: Program, task: str) -> bool:
-    """Return whether the decay adds a multiple of the weights to the update, the same for all tensors.
-
-    Where the program reads the learning rate, the multiple has to follow it: the box is of their product.
-    """
-    strength = _pull(program, task, _SMALL_RATE)
-    if "lr" not in remove_dead_code(program).inputs:
-        return strength > 0.0
-    return strength > 0.0 and math.isclose(_pull(program, task, 2 * _SMALL_RATE), 2 * strength, rel_tol=0.05)
-
-
-def _pull(program: Program, task: str, rate: float) -> float:
-    """Return by which multiple of the weights a decay of 1 changes an update; 0 if it changes it otherwise."""
-    none, some = (_dry_update(program.with_hyperparameters(weight_decay=x), task, 2, rate) for x in (0.0, 1.0))
+    """Return whether the decay adds a multiple of the weights to the update, the same for all tensors."""
+    pull = _pull(program, task, _SMALL_RATE)
     weights = np.concatenate([np.ravel(leaf) for leaf in _dry_gradients(task)[0]])
     with np.errstate(all="ignore"):
-        pull = some - none
         strength = float(pull @ weights / (weights @ weights))
         rest = float(np.abs(pull - strength * weights).max())
-    return strength if rest <= 0.05 * strength * float(np.abs(weights).max()) else 0.0
+    return strength > 0.0 and rest <= 0.05 * strength * float(np.abs(weights).max())
 
 
 def _pulls_within_a_ratio(program: Program, task: str) -> bool:

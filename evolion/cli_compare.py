@@ -175,12 +175,9 @@ def _run(
 
 
 def _json(found: Comparison) -> str:
-    from pydantic import TypeAdapter
+    from evolion.report_tables import to_json
 
-    from evolion.evaluators.protocol.report import Report
-
-    data = TypeAdapter(Report).dump_python(found.report, mode="json")
-    return json.dumps({"folder": str(found.folder), "missing": dict(found.manifest.missing), **data})
+    return json.dumps({"folder": str(found.folder), "missing": dict(found.manifest.missing), **to_json(found.report)})
 
 
 @contextmanager

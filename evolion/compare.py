@@ -192,20 +192,25 @@ def _settled(manifest: Manifest, folder: Path) -> Manifest:
 
 
 def _looked(manifest: Manifest) -> tuple[str, ...]:
-    """Count the look at a locked set, before anything of it can be seen, and return what is to be said of a set."""
-    if not manifest.source:
-        return ()
+    """Count a look at a locked set, before anything of it can be seen, and return what is to be said of sets.
+
+    Whoever names tasks of a locked set one by one looks at it as well.
+    """
     from evolion.primitives.keys import structural_key
     from evolion.primitives.parser import parse
-    from evolion.proxies.sets import check_lock, record_look
+    from evolion.proxies.sets import SETS, check_lock, record_look
 
-    chosen = manifest.plan.tasks
-    changed = [said for said in check_lock(manifest.source) if said.partition(": ")[0] in chosen]
+    notes = []
+    if manifest.source:
+        chosen = manifest.plan.tasks
+        changed = [said for said in check_lock(manifest.source) if said.partition(": ")[0] in chosen]
+        notes += [f"not the set as it was frozen: {said}" for said in changed]
     compared = sorted({structural_key(parse(entrant.program)) for entrant in manifest.plan.entrants})
-    count = record_look(manifest.source, compared)
-    notes = [f"not the set as it was frozen: {said}" for said in changed]
-    if count:
-        notes.append(f"look {count} at the locked set {manifest.source}: the more looks, the less it tells")
+    seen = {task.partition(":")[0] for task in manifest.plan.tasks}
+    for name, each in SETS.items():
+        if each.locked and seen & {task.partition(":")[0] for task in each.tasks}:
+            count = record_look(name, compared)
+            notes.append(f"look {count} at the locked set {name}: the more looks, the less it tells")
     return tuple(notes)
 
 

@@ -236,3 +236,21 @@ def test_metric_of_a_score() -> None:
     assert (metric_of(good, "loss"), metric_of(good, "train_loss")) == (0.5, 0.25)
     for status in set(Status) - {Status.OK}:
         assert metric_of(Score(status, None, (), 1, 0.0), "loss") == math.inf
+
+
+def test_a_decay_that_ignores_the_learning_rate_is_not_tuned() -> None:
+    """The box is of rate times decay: a program that shrinks its weights by the decay alone keeps its own."""
+    text = "def train(w, g, lr, *, weight_decay=0.1):\n    return {} + weight_decay * w\n"
+    follows, ignores = (
+        parse("def train(w, g, lr, *, weight_decay=0.1):\n    return lr * (g + weight_decay * w)\n"),
+        parse(text.format("lr * g")),
+    )
+    assert decays_weights(follows, TASK)
+    assert not decays_weights(ignores, TASK)
+
+
+def test_a_program_with_a_schedule_of_its_own_is_centred_by_its_size() -> None:
+    """The dry run is at the start of the task's horizon: there a decay of the steps to zero has hardly begun."""
+    plain = parse("def train(g, lr):\n    return 100 * lr * sign(g)\n")
+    decayed = parse("def train(g, lr, t, horizon):\n    return 100 * lr * sign(g) * (1 - t / horizon)\n")
+    assert rate_centre(decayed, TASK) == pytest.approx(rate_centre(plain, TASK), rel=0.1)

@@ -129,3 +129,9 @@ def test_a_larger_start_is_a_factor_of_every_kernel() -> None:
     """`init=2` doubles kernels and leaves biases and scales."""
     one, two = jax.tree.leaves(get_task("digits-mlp").init(0)), jax.tree.leaves(get_task("digits-mlp:init=2").init(0))
     assert all(np.allclose(2 * a, b) for a, b in zip(one, two, strict=True))
+
+
+def test_initial_scales_multiply() -> None:
+    """A variant starts twice as large as its task does, whatever that is."""
+    assert get_spec("linear-attention").init_scale != 1.0
+    assert get_spec("linear-attention:init=2").init_scale == 2 * get_spec("linear-attention").init_scale
