@@ -6,13 +6,16 @@ of the update, and where the slots live between two steps, is the caller's.
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
+from evolion.primitives.branches import Block, Guard, schedule
 from evolion.primitives.dataflow import DataFlow, Reference, data_flow, reference_kinds
 from evolion.primitives.kinds import SIDES, Kind
 from evolion.primitives.layout import matrix_sides
@@ -55,36 +58,100 @@ def stepper(program: Program, *, negated: bool = False) -> Stepper:
     It takes the value of every parameter and hyperparameter by name, the shapes of the parameter tensors and the dtype
     to compute in, and gives back the update and the next slots, as tensors and as the slots' kinds. Arrays must come
     in that dtype; Python floats stay exact until they meet an array. Each scalar is computed once, whatever the number
-    of tensors. The function is pure, and works under strict dtype promotion and without rank promotion.
+    of tensors. What is costly and read by one branch of a `where` alone is run only in steps that take the branch (see
+    `evolion.primitives.branches`); where `jax.vmap` runs several steps at once that differ in this, it is run always.
+    The function is pure, and works under strict dtype promotion and without rank promotion.
     """
     flow, kinds = data_flow(program), infer_kinds(program)
     kind_of = reference_kinds(program, kinds)
     slots = {slot.name: slot.kind for slot in program.slots}
     meanings = [OPS[statement.op].under(program.protected) for statement in program.statements]
-
+    order = schedule(program)
     factor = _scalar_factor(program, flow, kind_of) if negated else None
+
+    def run(index: int, values: Mapping[Reference, Value], shapes: Sequence[Shape], dtype: Any) -> Value:
+        references = flow.arguments[index]
+        args = [_value(reference, values, dtype) for reference in references]
+        if factor is not None and index == flow.update:
+            args[factor] = -args[factor]
+        given = tuple(map(kind_of, references))
+        return _in_range(_apply(meanings[index], kinds[index], args, given, shapes, dtype), dtype)
 
     def step(inputs: Mapping[str, Value], shapes: Sequence[Shape], dtype: Any) -> tuple[Value, dict[str, Value]]:
         values: dict[Reference, Value] = {name: _in_range(value, dtype) for name, value in inputs.items()}
-
-        def value(reference: Reference) -> Value:
-            return _in_range(reference, dtype) if isinstance(reference, float) else values[reference]
-
-        for index, (meaning, references) in enumerate(zip(meanings, flow.arguments, strict=True)):
-            args = [value(reference) for reference in references]
-            if factor is not None and index == flow.update:
-                args[factor] = -args[factor]
-            given = tuple(map(kind_of, references))
-            values[index] = _in_range(_apply(meaning, kinds[index], args, given, shapes, dtype), dtype)
+        for part in order:
+            if isinstance(part, int):
+                values[part] = run(part, values, shapes, dtype)
+            else:
+                values |= _run_block(part, run, kind_of, values, shapes, dtype)
 
         def widened(reference: Reference, kind: Kind) -> Value:
-            return widen(value(reference), kind_of(reference), kind, shapes, dtype)
+            return widen(_value(reference, values, dtype), kind_of(reference), kind, shapes, dtype)
 
         next_slots = {name: widened(flow.next_slots[name], kind) for name, kind in slots.items()}
         update = widened(flow.update, Kind.TENSOR)
         return [-entry for entry in update] if negated and factor is None else update, next_slots
 
     return step
+
+
+def _value(reference: Reference, values: Mapping[Reference, Value], dtype: Any) -> Value:
+    return _in_range(reference, dtype) if isinstance(reference, float) else values[reference]
+
+
+def _run_block(
+    block: Block,
+    run: Callable[[int, Mapping[Reference, Value], Sequence[Shape], Any], Value],
+    kind_of: Callable[[Reference], Kind],
+    values: Mapping[Reference, Value],
+    shapes: Sequence[Shape],
+    dtype: Any,
+) -> dict[Reference, Value]:
+    """Return the results of a block, zeros where they do not count; `run` runs one statement."""
+
+    def results(known: dict[Reference, Value], shapes: Sequence[Shape]) -> list[Value]:
+        def compute() -> list[Value]:
+            inner = dict(known)
+            for index in block.statements:
+                inner[index] = run(index, inner, shapes, dtype)
+            return [inner[index] for index in block.results]
+
+        return _if_all([(guard, _value(guard.condition, known, dtype)) for guard in block.guards], compute)
+
+    read: dict[Reference, Value] = {reference: values[reference] for reference in block.reads}
+    if not block.by_tensor:
+        return dict(zip(block.results, results(read, shapes), strict=True))
+    single = {reference for reference in read if kind_of(reference) is Kind.SCALAR}
+    parts = [
+        results({r: value if r in single else [value[i]] for r, value in read.items()}, [shape])
+        for i, shape in enumerate(shapes)
+    ]
+    return {index: [part[place][0] for part in parts] for place, index in enumerate(block.results)}
+
+
+def _if_all(guards: Sequence[tuple[Guard, Value]], compute: Callable[[], list[Value]]) -> list[Value]:
+    """Return what a function gives, or zeros of the same types if the value of a guard's condition is not as it says.
+
+    What is known at once, eagerly or while tracing, decides at once: an eager `jax.lax.cond` would compile its branches
+    anew at every call.
+    """
+
+    def zeros() -> list[Value]:
+        # The types tell also how arrays lie on the devices of an explicit mesh, or vary over those of a `shard_map`.
+        return [[jax.lax.full_like(entry, 0) for entry in found] for found in jax.eval_shape(compute)]
+
+    traced = []
+    for guard, value in guards:
+        number = value[0] if isinstance(value, list) else value
+        if isinstance(number, jax.core.Tracer):
+            nonzero = jnp.not_equal(number, 0.0)
+            traced.append(nonzero if guard.holds else jnp.logical_not(nonzero))
+        elif bool(number != 0.0) is not guard.holds:
+            return zeros()
+    if not traced:
+        return compute()
+    found: list[Value] = jax.lax.cond(functools.reduce(jnp.logical_and, traced), compute, zeros)
+    return found
 
 
 def _scalar_factor(program: Program, flow: DataFlow, kind_of: Callable[[Reference], Kind]) -> int | None:
