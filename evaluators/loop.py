@@ -111,7 +111,8 @@ def flat_task(name: str) -> FlatTask:
     def weights(seed: int) -> jax.Array:
         return ravel_pytree(task.init(seed))[0]
 
-    @lru_cache(maxsize=64)
+    # Few: padded orders of large batches take tens of megabytes.
+    @lru_cache(maxsize=8)
     def order(seed: int, steps: int) -> jax.Array:
         rows = task.order(seed, steps)
         return jnp.asarray(np.pad(rows, ((0, _capacity(steps) - steps), (0, 0))))
