@@ -8,6 +8,7 @@ from functools import partial
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 
 from evolion.evaluators.protocol.report import Cell
 from evolion.evaluators.protocol.rows import Stage
@@ -117,6 +118,13 @@ def valley(cell: Cell, ceiling: float) -> tuple[list[tuple[float, float]], list[
     return below, [rate for rate, loss in points if not (math.isfinite(loss) and loss <= ceiling)]
 
 
+def over_the_edge(lines: Sequence[Line2D]) -> None:
+    """Let markers at the edge of their axes be drawn whole, and the layout not make room for them."""
+    for line in lines:
+        line.set_clip_on(False)
+        line.set_in_layout(False)
+
+
 def _draw_valley(material: Material, task: str, axes: Axes) -> None:
     cells = [cell for cell in material.present(task) if cell.rates]
     losses = finite(loss for cell in cells for _, loss in cell.rates)
@@ -134,7 +142,7 @@ def _draw_valley(material: Material, task: str, axes: Axes) -> None:
     for cell in cells:
         look = material.looks[cell.optimizer]
         points, lost = valley(cell, ceiling)
-        axes.plot(lost, [ceiling] * len(lost), linestyle="none", clip_on=False, **look.mark(filled=False, size=4.5))
+        over_the_edge(axes.plot(lost, [ceiling] * len(lost), linestyle="none", **look.mark(filled=False, size=4.5)))
         if not points:
             continue
         # The way up to the runs that were lost is part of the shape.
@@ -145,8 +153,9 @@ def _draw_valley(material: Material, task: str, axes: Axes) -> None:
             continue
         axes.plot(*zip(*points, strict=True), linestyle="none", **look.mark(size=3))
         best = min(points, key=lambda point: point[1])
-        axes.vlines(best[0], 0, best[1], color=look.colour, linewidth=0.7, linestyle=(0, (1, 2)))
-        axes.plot(*best, **{**look.mark(size=7.5), "markeredgecolor": INK, "markeredgewidth": 0.8}, clip_on=False)
+        # From the lower end of the axis: zero lies infinitely far down on a logarithmic one.
+        axes.vlines(best[0], axes.get_ylim()[0], best[1], color=look.colour, linewidth=0.7, linestyle=(0, (1, 2)))
+        over_the_edge(axes.plot(*best, **{**look.mark(size=7.5), "markeredgecolor": INK, "markeredgewidth": 0.8}))
 
 
 def u_curves(material: Material) -> Picture:

@@ -184,3 +184,15 @@ def test_names_in_pictures_are_short_and_printable(name: str) -> None:
     """XML forbids control characters, and a long name would leave no room for the picture."""
     assert plain(name).isprintable()
     assert len(plain(name)) <= 30
+
+
+def test_valleys_over_a_wide_range_of_losses_keep_their_axes(tmp_path: Path) -> None:
+    """Markers at the edge of logarithmic axes do not make the layout give up, which matplotlib warns of."""
+    report, rows = sample(("zipf-lm", "digits-cnn", "teacher", "glyph-vit"))
+    cells = []
+    for cell in report.cells:
+        rates = tuple((rate, 0.05 + 0.6 * math.log10(rate / cell.rates[6][0]) ** 2) for rate, _ in cell.rates)
+        lost = [(rate * 40, math.inf) for rate, _ in rates[-3:]]
+        cells.append(replace(cell, rates=(*rates, *lost)))
+    written = write_pictures(replace(report, cells=tuple(cells)), rows, tmp_path, ("png",))
+    assert "u-curves" in {path.stem for path in written}
