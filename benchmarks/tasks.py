@@ -63,13 +63,10 @@ def measured(out: Path, names: Sequence[str], task: str) -> Any:
 
 
 def reported(folder: Path) -> Any:
-    """A comparison that was run before, of all its tasks but those that see ten optimizers."""
+    """A comparison that was run before."""
     from evolion.compare import read_manifest, write_outputs
 
-    found = write_outputs(read_manifest(folder), folder)
-    rows = tuple(row for row in found.rows if row.task not in RANKABLE)
-    cells = tuple(cell for cell in found.report.cells if cell.task not in RANKABLE)
-    return replace(found, rows=rows, report=replace(found.report, cells=cells))
+    return write_outputs(read_manifest(folder), folder)
 
 
 def costs(name: str) -> tuple[int, float, float, float]:
@@ -111,9 +108,12 @@ def start_of(name: str) -> float:
 
 def write(found: Iterable[Any]) -> None:
     """docs/tasks.md from the comparisons."""
-    from evolion.evaluators.protocol.quality import quality
+    from evolion.evaluators.protocol.quality import ANCHORS, quality
 
-    worth = {one.task: one for each in found for one in quality(each.rows, each.report)}
+    wider = [cell for each in found for cell in each.report.cells if len(each.manifest.plan.entrants) >= len(ANCHORS)]
+    # Later ones count: comparisons with more trials than those of this module.
+    worth = {one.task: one for each in found for one in quality(each.rows, each.report, wider)}
+    worth = {name: worth.get(name) for name in everything()}
     lines = (ROOT / "benchmarks" / "tasks_head.md").read_text(encoding="utf-8").splitlines()
     lines += ["", "## Cost", "", *_costs(worth), "", "## Worth for ranking", "", *_worth(worth), "", *_sets()]
     (ROOT / "docs" / "tasks.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -140,12 +140,15 @@ def _costs(names: Iterable[str]) -> list[str]:
 
 
 def _worth(worth: dict[str, Any]) -> list[str]:
-    names = list(dict.fromkeys(name for one in worth.values() for name in one.speed_ups if name != "adamw"))
+    names = list(dict.fromkeys(name for one in worth.values() if one for name in one.speed_ups if name != "adamw"))
     rows = [
         "| task | for | noise of a run | " + " | ".join(names) + " | tau | s a run | why not for ranking |",
         "|---|---|---:|" + "---:|" * len(names) + "---:|---:|---|",
     ]
     for name, one in worth.items():
+        if one is None:
+            rows.append(f"| `{name}` | diagnostic | –" + " | " * len(names) + " | | | not measured |")
+            continue
         speeds = " | ".join(f"{one.speed_ups[other]:.2f}" if other in one.speed_ups else "" for other in names)
         resolution = "–" if one.resolution is None else f"{one.resolution:.0%}"
         tau = "" if one.tau is None else f"{one.tau:.2f}"
@@ -194,6 +197,7 @@ def main() -> None:
     parser.add_argument("--task", action="append", help="only this task; repeatable")
     parser.add_argument("--also", type=Path, action="append", default=[], help="a comparison whose tasks count as well")
     parser.add_argument("--write", action="store_true")
+    parser.add_argument("--as-is", action="store_true", help="write what has been measured so far, and run nothing")
     parser.add_argument("--lock", action="store_true")
     arguments = parser.parse_args()
     prepare()
@@ -202,16 +206,21 @@ def main() -> None:
         return
     from evolion.evaluators.protocol.quality import ANCHORS
 
-    found = [reported(folder) for folder in arguments.also]
-    have = {cell.task for each in found for cell in each.report.cells}
-    names = arguments.task or [name for name in everything() if name in RANKABLE or name not in have]
+    names = arguments.task or everything()
+    also = [reported(folder) for folder in arguments.also]
+    if arguments.as_is:
+        folders = [arguments.out / name for name in names]
+        write([*(reported(folder) for folder in folders if (folder / "report.txt").exists()), *also])
+        return
+
+    found = []
     for name in names:
         started = time.perf_counter()
         print(f"{name} …", flush=True)
         found.append(measured(arguments.out, tuple(ANCHORS) if name in RANKABLE else ANCHORS_OF_FACTS, name))
         print(f"{name}: {time.perf_counter() - started:.0f} s", flush=True)
     if arguments.write:
-        write(found)
+        write([*found, *also])
 
 
 if __name__ == "__main__":

@@ -100,25 +100,29 @@ class TaskQuality:
     reasons: tuple[str, ...]
 
 
-def quality(rows: Sequence[Row], report: Report) -> tuple[TaskQuality, ...]:
-    """Return what each task of a comparison is worth, in their order; the reference of the report has to be AdamW."""
+def quality(rows: Sequence[Row], report: Report, wider: Sequence[Cell] = ()) -> tuple[TaskQuality, ...]:
+    """Return what each task of a comparison is worth, in their order; the reference of the report has to be AdamW.
+
+    `wider`: cells of a comparison of more optimizers, whose order counts on the tasks that it has.
+    """
     names = dict.fromkeys(cell.task for cell in report.cells)
     return tuple(
         _of_task(
             [row for row in rows if row.task == name and row.optimizer == report.reference],
             [cell for cell in report.cells if cell.task == name],
             report.reference,
+            [cell for cell in wider if cell.task == name],
         )
         for name in names
     )
 
 
-def _of_task(own: Sequence[Row], cells: Sequence[Cell], reference: str) -> TaskQuality:
+def _of_task(own: Sequence[Row], cells: Sequence[Cell], reference: str, wider: Sequence[Cell]) -> TaskQuality:
     family = cells[0].family
     resolution = _resolution(own)
     speed_ups = {cell.optimizer: cell.speed_up.estimate.value for cell in cells if cell.speed_up is not None}
     facts = _facts(family, speed_ups)
-    tau = _tau(cells)
+    tau = _tau(wider or cells)
     reasons = []
     if resolution is None:
         reasons.append("the loss does not fall with the horizon")

@@ -206,3 +206,16 @@ def test_a_task_without_reasons_is_for_ranking() -> None:
     assert (quiet.ranking, quiet.reasons, quiet.tau) == (True, (), pytest.approx(1.0))
     assert (noisy.task, noisy.ranking) == ("lm-wide", False)
     assert noisy.reasons[0].startswith("one run resolves")
+
+
+def test_the_order_of_a_wider_comparison_counts() -> None:
+    """Facts may rest on few optimizers with many trials, and the order on many optimizers with few."""
+    few = of_reference({0.5: [2.2, 2.2], 1.0: [2.0, 2.0], 2.0: [1.9, 1.9]})
+    losses = {name: 1.0 + 0.1 * place for name, place in ANCHORS.items()}
+    many = [row for name, loss in losses.items() for row in reported(name, "lm", [loss, loss])]
+    many += horizons("adamw", "lm", {0.5: [2.2, 2.2]})
+    wider = report(many, reference="adamw", draws=20).cells
+    (alone,), (wide,) = (quality(few, report(few, reference="adamw", draws=20), cells) for cells in ((), wider))
+    assert alone.tau is None
+    assert wide.tau == pytest.approx(1.0)
+    assert wide.resolution == alone.resolution
