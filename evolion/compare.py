@@ -249,12 +249,21 @@ def write_outputs(manifest: Manifest, folder: Path, notes: Sequence[str] = ()) -
     if not any(row.optimizer == plan.reference for row in rows):
         raise JobError(f"nothing to report: the table of {folder} has no row of {plan.reference}")
     found = report(rows, reference=plan.reference, missing=tuple(manifest.missing), kinds=_kinds(plan))
-    found = replace(found, notes=(*notes, *_drawn(manifest), *found.notes, *_crashes(rows)))
+    found = replace(found, notes=(*notes, *_drawn(manifest), *_diagnostic(manifest), *found.notes, *_crashes(rows)))
     text = render(found)
     write_atomically(folder / TEXT, text.rstrip("\n") + "\n")
     write_pictures(found, rows, folder / PICTURES)
     write_html(found, rows, folder / PAGE, _title(manifest), text, _details(manifest, rows))
     return Comparison(folder, manifest, rows, found, text, (TEXT, PAGE, f"{PICTURES}/", TABLE))
+
+
+def _diagnostic(manifest: Manifest) -> Iterator[str]:
+    """Say by which tasks optimizers are not to be ranked."""
+    from evolion.proxies.registry import get_spec
+
+    names = [task for task in manifest.digests if get_spec(task).purpose != "ranking"]
+    if names:
+        yield f"diagnostic, their order alone is not to be believed (docs/tasks.md): {', '.join(names)}"
 
 
 def _drawn(manifest: Manifest) -> Iterator[str]:

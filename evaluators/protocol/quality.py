@@ -47,6 +47,7 @@ TAU = 0.5
 ENOUGH = 6
 """With fewer anchors than this a rank correlation says nothing."""
 
+NEAR = (0.5, 2.0)
 BEHIND = 0.95
 ABOUT = 0.7
 LION = (0.8, 1.25)
@@ -147,10 +148,14 @@ def _of_task(own: Sequence[Row], cells: Sequence[Cell], reference: str, wider: S
 
 
 def _resolution(rows: Sequence[Row]) -> float | None:
-    """Return pooled standard deviation over slope of the mean loss in log horizon, by complete schedules."""
+    """Return pooled standard deviation over slope of the mean loss in log horizon, by complete schedules.
+
+    Of horizons near the task's: far from it, both noise and slope are others.
+    """
     by_horizon: dict[float, list[float]] = {}
     for row in in_stage(rows, Stage.REPORT, Stage.HORIZON):
-        by_horizon.setdefault(row.horizon, []).append(row.ranked)
+        if NEAR[0] <= row.horizon <= NEAR[1]:
+            by_horizon.setdefault(row.horizon, []).append(row.ranked)
     groups = {horizon: losses for horizon, losses in by_horizon.items() if all(map(math.isfinite, losses))}
     freedom = sum(len(losses) - 1 for losses in groups.values())
     if len(groups) < 2 or freedom < 1:

@@ -83,6 +83,7 @@ GLYPH_CNN = TaskSpec(
     learning_rates=(3e-3, 1e-2, 3e-2),
     start=math.log(62),
     metric="cross-entropy, nats",
+    purpose="ranking",
     rungs={"10x": {"width": 2, "horizon": 2.5}, "100x": {"width": 5, "horizon": 4}},
 )
 

@@ -15,6 +15,7 @@ TEACHER_STUDENT = TaskSpec(
     learning_rates=(1e-3, 3e-3, 1e-2),
     start=1.0,
     metric="mean squared error, share of the variance",
+    purpose="ranking",
     rungs={"10x": {"width": 2, "horizon": 2.5}, "100x": {"width": 5, "horizon": 4}},
 )
 
