@@ -7,11 +7,9 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import sqlite3
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,13 +18,12 @@ import click
 from evolion.cli_compare import compare
 from evolion.cli_data import data
 from evolion.cli_evaluate import evaluate
+from evolion.cli_interrupt import Interrupted, interruptible
 from evolion.cli_programs import COMMANDS
 from evolion.cli_text import JSON
 from evolion.errors import InputError, JobError
 
 if TYPE_CHECKING:
-    from types import FrameType
-
     from evolion.driver import Result
     from evolion.store import RunStore
 
@@ -35,10 +32,6 @@ __all__ = ["main"]
 _WORKERS = click.option("--workers", type=click.IntRange(1), metavar="N", help="Workers; as many as CPUs without it.")
 _PROGRESS = click.option("--progress", is_flag=True, help="Write a plain line now and then, for a log.")
 _RAY = click.option("--ray", metavar="ADDRESS|local", help="Work on a Ray cluster, or on one started here.")
-
-
-class _Interrupted(Exception):
-    """A run was stopped from outside; holds the advice to the user."""
 
 
 @click.group()
@@ -80,7 +73,7 @@ def search(
     from evolion.evaluators.environment import prepare
 
     prepare()
-    with _interruptible(out), view_on(sys.stderr, quiet=as_json, lines=progress) as observer:
+    with interruptible(lambda: _kept(out)), view_on(sys.stderr, quiet=as_json, lines=progress) as observer:
         result = discover(settings, Path(out), workers=workers, ray=ray, observer=observer)
     _print_result(result, as_json)
 
@@ -101,7 +94,7 @@ def resume(folder: str, workers: int | None, ray: str | None, progress: bool, as
     from evolion.evaluators.environment import prepare
 
     prepare()
-    with _interruptible(folder), view_on(sys.stderr, quiet=as_json, lines=progress) as observer:
+    with interruptible(lambda: _kept(folder)), view_on(sys.stderr, quiet=as_json, lines=progress) as observer:
         result = resume(Path(folder), workers=workers, ray=ray, observer=observer)
     _print_result(result, as_json)
 
@@ -168,22 +161,10 @@ def _print_result(result: Result, as_json: bool) -> None:
     print(json.dumps(result.to_json()) if as_json else str(result))
 
 
-@contextmanager
-def _interruptible(folder: str) -> Iterator[None]:
-    """Let Ctrl-C and a polite request to end stop a run where it stands, and say how it goes on."""
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    earlier = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    except KeyboardInterrupt:
-        started = Path(folder, "run.sqlite").exists()
-        advice = f"; continue with: evolion resume {folder}" if started else ""
-        raise _Interrupted(f"interrupted, what was scored is kept{advice}") from None
-    finally:
-        signal.signal(signal.SIGTERM, earlier)
+def _kept(folder: str) -> str:
+    """Say what a stopped run has kept, and how it goes on."""
+    started = Path(folder, "run.sqlite").exists()
+    return f"interrupted, what was scored is kept{f'; continue with: evolion resume {folder}' if started else ''}"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -221,7 +202,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         if not isinstance(error, EvaluatorUnavailable):
             raise
         return _complain(str(error))
-    except _Interrupted as error:
+    except Interrupted as error:
         print(f"evolion: {error}", file=sys.stderr)
     except BrokenPipeError:
         # The reader of a pipe has gone; Python would complain once more when it flushes standard output at exit.

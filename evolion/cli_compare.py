@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import json
-import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from evolion.cli_interrupt import interruptible
 from evolion.cli_text import JSON
 from evolion.errors import InputError
 
 if TYPE_CHECKING:
-    from types import FrameType
-
     from evolion.compare import Comparison
     from evolion.evaluators.protocol.plan import Manifest
     from evolion.evaluators.types import Evaluator
@@ -89,7 +85,8 @@ def compare(
     else:
         asked = _asked(specs, source, names, **options)
         folder = default_folder(asked.plan, asked.source) if out is None else Path(out)
-    with _interruptible(folder):
+    kept = f"interrupted, what was run is kept in {folder}; the same command goes on"
+    with interruptible(lambda: kept):
         comparison = _run(asked, folder, workers, timeout or TIMEOUT, quiet=as_json, progress=progress)
     if as_json:
         print(_json(comparison))
@@ -178,20 +175,3 @@ def _json(found: Comparison) -> str:
     from evolion.report_tables import to_json
 
     return json.dumps({"folder": str(found.folder), "missing": dict(found.manifest.missing), **to_json(found.report)})
-
-
-@contextmanager
-def _interruptible(folder: Path) -> Iterator[None]:
-    """Let Ctrl-C and a polite request to end stop the work where it stands, and say how it goes on."""
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    earlier = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    except KeyboardInterrupt:
-        print(f"evolion: interrupted, what was run is kept in {folder}; the same command goes on", file=sys.stderr)
-        raise click.exceptions.Exit(1) from None
-    finally:
-        signal.signal(signal.SIGTERM, earlier)
