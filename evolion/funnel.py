@@ -18,12 +18,13 @@ import numpy as np
 
 from evolion.config import RunConfig, StageConfig
 from evolion.errors import ConfigError, JobError
+from evolion.evaluators.score_keys import ScoreKey
 from evolion.ledger import Ledger, Request
 from evolion.metric import excess
 from evolion.primitives.keys import ProbeStatus, probe
 from evolion.primitives.program import Program
 from evolion.proxies.score import Score, Status
-from evolion.records import CandidateRecord, Outcome, ScoreKey
+from evolion.records import CandidateRecord, Outcome
 from evolion.search.mutation import mutation_config
 from evolion.search.registry import SearchSettings, make_search
 from evolion.search.types import Candidate, Fitness, NoProgramError, Search

@@ -6,12 +6,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
+from evolion.evaluators.score_keys import ScoreKey
 from evolion.evaluators.types import Evaluator, Job
 from evolion.primitives.keys import behavioural_key
 from evolion.primitives.program import Program
 from evolion.proxies.registry import get_task
 from evolion.proxies.score import Score
-from evolion.records import ScoreKey
 from evolion.store import RunStore
 
 __all__ = ["Ledger", "Request"]

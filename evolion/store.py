@@ -21,8 +21,9 @@ from typing import Any
 from evolion.config import RunConfig
 from evolion.config_text import from_toml
 from evolion.errors import ConfigError, RunError
+from evolion.evaluators.score_keys import ScoreKey, dump_score, read_score
 from evolion.proxies.score import Score
-from evolion.records import CandidateRecord, Counts, Event, Outcome, ScoreKey, Winner, dump_score, read_score
+from evolion.records import CandidateRecord, Counts, Event, Outcome, Winner
 from evolion.run_files import (
     CONFIG,
     DATABASE,

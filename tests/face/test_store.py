@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 from evolion.config import RunConfig, SearchConfig
 from evolion.errors import RunError
+from evolion.evaluators.score_keys import ScoreKey, dump_score, read_score
 from evolion.proxies.score import Run, Score, Status
-from evolion.records import CandidateRecord, Outcome, ScoreKey, dump_score, read_score
+from evolion.records import CandidateRecord, Outcome
 from evolion.run_files import FORMAT, is_running
 from evolion.store import RunStore
 
