@@ -318,6 +318,7 @@ def search(
     ray: str | None = None,
     evaluator: Evaluator | None = None,
     observer: Observer | None = None,
+    store: Path | str | None = None,
 ) -> Result:
     """Run a whole discovery: search, retest beside the baselines, ablation, export.
 
@@ -328,9 +329,10 @@ def search(
         ray: Address of a Ray cluster, or "local".
         evaluator: What does the work, instead of `workers` and `ray`.
         observer: Is told about progress.
+        store: A file of scores that runs share; it is made where there is none. It changes nothing but the time taken.
 
     Raises:
-        InputError: For a folder that is taken, or a program or address that cannot be used.
+        InputError: For a folder that is taken, or a program, store or address that cannot be used.
 
     """
     from evolion.config import RunConfig
@@ -342,4 +344,4 @@ def search(
 
     folder = Path(tempfile.mkdtemp(prefix="evolion-")) if out is None else Path(out)
     options: dict[str, Any] = {"evaluator": evaluator, "workers": workers, "ray": ray, "observer": observer}
-    return discover(config, folder, **options)
+    return discover(config, folder, store=store, **options)

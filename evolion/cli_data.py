@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from evolion.cli_text import JSON, aligned
+from evolion.cli_text import JSON, aligned, size_text
 from evolion.errors import InputError
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def add(name: str, uri: str, replace: bool, as_json: bool) -> None:
     if as_json:
         print(json.dumps(_described(entry)))
         return
-    print(f"data:{name}  {_counts(entry)} examples, {_size(entry.bytes)}, in {entry.folder}")
+    print(f"data:{name}  {_counts(entry)} examples, {size_text(entry.bytes)}, in {entry.folder}")
 
 
 @data.command(name="ls")
@@ -66,7 +66,7 @@ def list_entries(as_json: bool) -> None:
         return
     rows = [("name", "train/validation/test", "size", "digest", "fields", "from")]
     rows += [
-        (entry.name, _counts(entry), _size(entry.bytes), entry.info.digest[:12], _fields(entry), entry.uri)
+        (entry.name, _counts(entry), size_text(entry.bytes), entry.info.digest[:12], _fields(entry), entry.uri)
         for entry in found
         if not entry.problem
     ]
@@ -139,11 +139,3 @@ def _counts(entry: Entry) -> str:
 
 def _fields(entry: Entry) -> str:
     return ", ".join(f"{name} {kind.dtype}{list(kind.shape) or ''}" for name, kind in entry.info.fields.items())
-
-
-def _size(count: float) -> str:
-    for unit in ("B", "kB", "MB"):
-        if count < 1000:
-            return f"{count:.3g} {unit}"
-        count /= 1000
-    return f"{count:.4g} GB"

@@ -11,12 +11,14 @@ from typing import Any
 from evolion.comparison import Table, render, table_from_json
 from evolion.config import RunConfig, program_of
 from evolion.errors import InputError, JobError, RunError
+from evolion.evaluators.score_store import ScoreStore
 from evolion.evaluators.types import Evaluator, EvaluatorUnavailable
 from evolion.funnel import algorithm_of, run_search
 from evolion.ledger import Ledger
 from evolion.primitives.program import Program
 from evolion.records import Counts
 from evolion.retest import WINNER, Retested, finalists_of, removals_to_json, retest
+from evolion.shared_scores import STORE_EVENT, SharedScores, StoreUse, open_scores, store_use
 from evolion.store import RunStore
 from evolion.view import Observer, silent
 
@@ -38,6 +40,7 @@ class Result:
         table: The comparison with the baselines on the test split.
         counts: How many candidates were generated, evaluated, reused, failed.
         files: The winner as text, its Optax module, the table.
+        store: What a store of scores was good for, None without one.
 
     """
 
@@ -48,6 +51,7 @@ class Result:
     removals: tuple[dict[str, Any], ...]
     counts: Counts
     files: tuple[Path, ...]
+    store: StoreUse | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data for JSON."""
@@ -65,6 +69,7 @@ class Result:
                 "failed": dict(counts.failed),
             },
             "files": [str(path) for path in self.files],
+            "store": self.store.to_json() if self.store else None,
         }
 
     def __str__(self) -> str:
@@ -80,6 +85,7 @@ class Result:
             *ablation_lines(self.removals),
             "",
             *(f"{path}" for path in self.files),
+            *([str(self.store)] if self.store else []),
         ]
         return "\n".join(lines)
 
@@ -107,6 +113,7 @@ def discover(
     workers: int | None = None,
     ray: str | None = None,
     observer: Observer | None = None,
+    store: Path | str | None = None,
 ) -> Result:
     """Make a run in a new or empty folder and take it to its end.
 
@@ -117,18 +124,21 @@ def discover(
         workers: The number of workers; without it, that of the processors of this machine or of the cluster.
         ray: "local", "auto" or the address of a Ray cluster.
         observer: Is told about progress.
+        store: A file of scores that runs share; it is made where there is none. It changes nothing but the time taken.
 
     Raises:
-        InputError: For a folder that is taken, a program that cannot be loaded or a cluster that does not answer.
+        InputError: For a folder that is taken, a program or a store that cannot be opened, or a cluster that does not
+            answer.
 
     """
     algorithm_of(config, program_of(config.search.warm_start))  # before anything is made: it may refuse the warm start
     with (
+        open_scores(store) as scores,
         _evaluator(evaluator, workers, ray, config) as working,
-        RunStore.create(out, config, _environment(working)) as store,
+        RunStore.create(out, config, _environment(working)) as run,
     ):
-        store.event("start", {"workers": working.workers, "ray": ray})
-        return _run(store, working, observer or silent())
+        run.event("start", {"workers": working.workers, "ray": ray})
+        return _run(run, working, observer or silent(), scores)
 
 
 def resume(
@@ -138,6 +148,7 @@ def resume(
     workers: int | None = None,
     ray: str | None = None,
     observer: Observer | None = None,
+    store: Path | str | None = None,
 ) -> Result:
     """Take an interrupted run to the end that it would have had; give back what a finished run holds.
 
@@ -146,30 +157,39 @@ def resume(
             began it.
 
     """
-    with RunStore.open(folder, readonly=True) as store:
-        if store.winner() is not None:
-            return _result(store)
-        config = store.config
-    with RunStore.open(folder) as store, _evaluator(evaluator, workers, ray, config) as working:
-        began = store.environment.get("numerics")
+    with RunStore.open(folder, readonly=True) as run:
+        if run.winner() is not None:
+            return _result(run)
+        config = run.config
+    with (
+        open_scores(store) as scores,
+        RunStore.open(folder) as run,
+        _evaluator(evaluator, workers, ray, config) as working,
+    ):
+        began = run.environment.get("numerics")
         if began != working.numerics:
             raise RunError(
                 f"the run {folder} was begun with other numerics and cannot be continued here: "
                 f"it has {began!r}, this is {working.numerics!r}"
             )
-        store.event("resume", {"workers": working.workers, "ray": ray})
-        return _run(store, working, observer or silent())
+        run.event("resume", {"workers": working.workers, "ray": ray})
+        return _run(run, working, observer or silent(), scores)
 
 
-def _run(store: RunStore, evaluator: Evaluator, observer: Observer) -> Result:
+def _run(store: RunStore, evaluator: Evaluator, observer: Observer, scores: ScoreStore | None) -> Result:
     config = store.config
-    ledger = Ledger(store, evaluator)
-    run_search(config, program_of(config.search.warm_start), ledger, observer)
-    store.event("searched")
-    finalists = finalists_of(store, config.retest.finalists)
-    if not finalists:
-        raise JobError(f"every candidate of {store.folder} failed; see 'evolion status {store.folder}'")
-    _finish(store, retest(config, finalists, ledger, observer))
+    shared = None if scores is None else SharedScores(scores, evaluator.numerics)
+    ledger = Ledger(store, evaluator, shared)
+    try:
+        run_search(config, program_of(config.search.warm_start), ledger, observer)
+        store.event("searched")
+        finalists = finalists_of(store, config.retest.finalists)
+        if not finalists:
+            raise JobError(f"every candidate of {store.folder} failed; see 'evolion status {store.folder}'")
+        _finish(store, retest(config, finalists, ledger, observer))
+    finally:
+        if shared is not None:
+            store.event(STORE_EVENT, shared.finish().to_json())
     return _result(store)
 
 
@@ -204,6 +224,7 @@ def _result(store: RunStore) -> Result:
         removals=tuple(store.get_record("ablation")),
         counts=store.counts(),
         files=files,
+        store=store_use(store.events()),
     )
 
 

@@ -1,4 +1,8 @@
-"""Scores by what they belong to: known ones come from the run store, others from the evaluator, each only once."""
+"""Scores by what they belong to, each worked out only once.
+
+Known ones come from the run store, those of other runs from a shared store if there is one, the rest from the
+evaluator.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +11,13 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 from evolion.evaluators.score_keys import ScoreKey
+from evolion.evaluators.score_store import Entry
 from evolion.evaluators.types import Evaluator, Job
 from evolion.primitives.keys import behavioural_key
 from evolion.primitives.program import Program
 from evolion.proxies.registry import get_task
 from evolion.proxies.score import Score
+from evolion.shared_scores import SharedScores
 from evolion.store import RunStore
 
 __all__ = ["Ledger", "Request"]
@@ -71,11 +77,14 @@ class Ledger:
     Attributes:
         store: The open run.
         evaluator: What evaluates.
+        shared: Scores of other runs. What is taken from there goes into the run's own store as if it had been computed,
+            so that resuming needs no other.
 
     """
 
     store: RunStore
     evaluator: Evaluator
+    shared: SharedScores | None = None
     _pending: dict[ScoreKey, None] = field(default_factory=dict)
     _keys: dict[int, ScoreKey] = field(default_factory=dict)
     _known: dict[ScoreKey, Score] = field(default_factory=dict)
@@ -97,6 +106,10 @@ class Ledger:
         """Ask for a score; it is there after some `wait`, or at once if it is known."""
         key = self.key(request)
         if key in self._pending or self.score(key) is not None:
+            return key
+        found = self.shared.find(request.program, key) if self.shared is not None else None
+        if found is not None:
+            self._remember(key, found)
             return key
         number = self._submitted
         self._submitted += 1
@@ -130,14 +143,21 @@ class Ledger:
         finished = self.evaluator.collect()
         if not finished:
             raise RuntimeError(f"the evaluator gave up {len(self._pending)} jobs")
-        if len(self._known) > _REMEMBERED:
-            self._known.clear()
+        entries: list[Entry] = []
         with self.store.transaction():
             for job, score in finished:
                 key = self._keys.pop(job.number)
                 del self._pending[key]
-                self._known[key] = score
-                self.store.put_score(key, score)
+                self._remember(key, score)
+                entries.append(Entry(job.program, job.task, key, score))
+        if self.shared is not None:
+            self.shared.keep(entries)
+
+    def _remember(self, key: ScoreKey, score: Score) -> None:
+        if len(self._known) > _REMEMBERED:
+            self._known.clear()
+        self._known[key] = score
+        self.store.put_score(key, score)
 
     def scores(self, requests: Sequence[Request], progress: Callable[[int, int], None]) -> list[Score]:
         """Return the score of every request, in their order; `progress` is told how many of them are done."""
