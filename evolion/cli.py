@@ -11,7 +11,7 @@ import sqlite3
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -20,17 +20,23 @@ from evolion.cli_data import data
 from evolion.cli_evaluate import evaluate
 from evolion.cli_interrupt import Interrupted, interruptible
 from evolion.cli_programs import COMMANDS
+from evolion.cli_store import store
 from evolion.cli_text import JSON
 from evolion.errors import InputError, JobError
 
 if TYPE_CHECKING:
     from evolion.driver import Result
-    from evolion.store import RunStore
 
 __all__ = ["main"]
 
 _WORKERS = click.option("--workers", type=click.IntRange(1), metavar="N", help="Workers; as many as CPUs without it.")
 _PROGRESS = click.option("--progress", is_flag=True, help="Write a plain line now and then, for a log.")
+_STORE = click.option(
+    "--store",
+    envvar="EVOLION_STORE",
+    metavar="FILE",
+    help="Scores that runs share; made where there is none. Without it $EVOLION_STORE, else none.",
+)
 _RAY = click.option("--ray", metavar="ADDRESS|local", help="Work on a Ray cluster, or on one started here.")
 
 
@@ -49,6 +55,7 @@ def cli() -> None:
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Such as search.budget=500; repeatable.")
 @_WORKERS
 @_RAY
+@_STORE
 @click.option("--seed", type=click.IntRange(0, 2**31 - 1), metavar="N", help="The seed of the search.")
 @_PROGRESS
 @JSON
@@ -58,6 +65,7 @@ def search(
     overrides: tuple[str, ...],
     workers: int | None,
     ray: str | None,
+    store: str | None,
     seed: int | None,
     progress: bool,
     as_json: bool,
@@ -74,7 +82,7 @@ def search(
 
     prepare()
     with interruptible(lambda: _kept(out)), view_on(sys.stderr, quiet=as_json, lines=progress) as observer:
-        result = discover(settings, Path(out), workers=workers, ray=ray, observer=observer)
+        result = discover(settings, Path(out), workers=workers, ray=ray, observer=observer, store=store)
     _print_result(result, as_json)
 
 
@@ -82,9 +90,10 @@ def search(
 @click.argument("folder", metavar="DIR")
 @_WORKERS
 @_RAY
+@_STORE
 @_PROGRESS
 @JSON
-def resume(folder: str, workers: int | None, ray: str | None, progress: bool, as_json: bool) -> None:
+def resume(folder: str, workers: int | None, ray: str | None, store: str | None, progress: bool, as_json: bool) -> None:
     """Continue an interrupted run; print the table of a finished one."""
     from evolion.store import RunStore
     from evolion.view import view_on
@@ -95,7 +104,7 @@ def resume(folder: str, workers: int | None, ray: str | None, progress: bool, as
 
     prepare()
     with interruptible(lambda: _kept(folder)), view_on(sys.stderr, quiet=as_json, lines=progress) as observer:
-        result = resume(Path(folder), workers=workers, ray=ray, observer=observer)
+        result = resume(Path(folder), workers=workers, ray=ray, observer=observer, store=store)
     _print_result(result, as_json)
 
 
@@ -104,56 +113,15 @@ def resume(folder: str, workers: int | None, ray: str | None, progress: bool, as
 @JSON
 def status(folder: str, as_json: bool) -> None:
     """Say how far a run is, whether or not a process is at it."""
+    from evolion.run_status import status_lines, status_of
     from evolion.store import RunStore
-    from evolion.view import fitness_text
 
     with RunStore.open(folder, readonly=True) as store:
-        data = _status(store)
-    if as_json:
-        print(json.dumps(data))
-        return
-    print(f"{folder}: {data['state']}")
-    counts = data["counts"]
-    print(f"candidates  {counts['generated']:,} of {data['budget']:,} generated, {counts['told']:,} scored")
-    print(f"            {counts['evaluated']:,} trained, {counts['reused']:,} known by their key")
-    print(f"failed      {', '.join(f'{n:,} {name}' for name, n in sorted(counts['failed'].items())) or 'none'}")
-    for stage, number in sorted(counts["stages"].items()):
-        print(f"stage {stage + 1}     {number:,} ended on {data['stages'][stage]}")
-    if data["best"]:
-        print(f"best        {fitness_text(data['best']['fitness'], data['best']['number'])}")
-    if data["state"] == "stopped":
-        print(f"continue with: evolion resume {folder}")
-    elif data["state"] == "finished":
-        print(f"its table: evolion resume {folder}; its program: evolion show {folder}")
+        data = status_of(store)
+    print(json.dumps(data) if as_json else "\n".join(status_lines(data)))
 
 
-def _status(store: RunStore) -> dict[str, Any]:
-    from evolion.run_files import is_running
-
-    counts, best, winner = store.counts(), store.best(), store.winner()
-    state = "running" if is_running(store.folder) else "finished" if winner else "stopped"
-    return {
-        "folder": str(store.folder),
-        "state": state,
-        "budget": store.config.search.budget,
-        "stages": [stage.task for stage in store.config.stages],
-        "counts": {
-            "generated": counts.generated,
-            "told": counts.told,
-            "evaluated": counts.evaluated,
-            "reused": counts.reused,
-            "failed": dict(counts.failed),
-            "stages": dict(counts.stages),
-            "scores": counts.scores,
-        },
-        "best": {"number": best.number, "fitness": best.fitness} if best else None,
-        "winner": {"number": winner.number, "text": winner.text} if winner else None,
-        "table": store.get_record("table"),
-        "environment": dict(store.environment),
-    }
-
-
-for command in (*COMMANDS, data, evaluate, compare):
+for command in (*COMMANDS, data, store, evaluate, compare):
     cli.add_command(command)
 
 

@@ -130,13 +130,14 @@ class StageConfig:
 
     Attributes:
         task: Name of the task.
-        steps: Horizon of the schedule; without it the task's own.
+        steps: Horizon of the schedule; without it the task's own. The learning rate is warmed up and decayed in full
+            over this horizon, so that fewer steps make a short complete training.
         seeds: Training runs per learning rate.
         learning_rates: Peak rates of which the best counts; without them the task's own grid.
         metric: Validation loss at the end, or mean training loss over the last 5 % of the steps.
-        hurdle: Share of the candidates that come into this stage, by their fitness in the stage before; the first
-            stage has none. Fitness is the geometric mean over the stages reached of the metric above the task's known
-            floor; a candidate that reached more stages is better.
+        hurdle: Share of the candidates that come into this stage, by their value in the stage before; the first
+            stage has none. The value is the geometric mean over the tasks reached of the metric above the task's known
+            floor; of several stages on one task the last counts. A candidate that reached more stages is better.
 
     """
 
@@ -222,8 +223,9 @@ class RunConfig:
     timeout: Rate = 120.0
     search: SearchConfig = SearchConfig()
     stages: Annotated[tuple[StageConfig, ...], Field(min_length=1)] = (
-        StageConfig("digits-mlp"),
-        StageConfig("zipf-lm", hurdle=0.2),
+        StageConfig("digits-mlp", steps=100),
+        StageConfig("digits-mlp", hurdle=0.3),
+        StageConfig("zipf-lm", hurdle=0.5),
     )
     retest: RetestConfig = RetestConfig()
     ablation: AblationConfig = AblationConfig()

@@ -7,23 +7,17 @@ run from its stored scores gives the same run.
 
 from __future__ import annotations
 
-import math
-from collections import deque
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from math import inf
 from typing import Any
-
-import numpy as np
 
 from evolion.config import RunConfig, StageConfig
 from evolion.errors import ConfigError, JobError
 from evolion.evaluators.score_keys import ScoreKey
+from evolion.evaluators.stages import Hurdles, Reason, Stage, Staged, Subject, Verdict
 from evolion.ledger import Ledger, Request
-from evolion.metric import excess
 from evolion.primitives.keys import ProbeStatus, probe
 from evolion.primitives.program import Program
-from evolion.proxies.score import Score, Status
+from evolion.proxies.score import Score
 from evolion.records import CandidateRecord, Outcome
 from evolion.search.mutation import mutation_config
 from evolion.search.registry import SearchSettings, make_search
@@ -31,12 +25,6 @@ from evolion.search.types import Candidate, Fitness, NoProgramError, Search
 from evolion.view import Observer, Phase, Progress
 
 __all__ = ["Finalist", "algorithm_of", "run_search"]
-
-HURDLE_WINDOW = 200
-"""The hurdle of a stage is a quantile over this many of the last candidates that finished the stage before."""
-
-HURDLE_MINIMUM = 20
-"""While fewer have finished the stage before, there is no hurdle."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,33 +36,49 @@ class Finalist:
     fitness: Fitness
 
 
-@dataclass(slots=True)
-class _Trial:
-    """A candidate on its way through the stages.
+@dataclass(frozen=True, slots=True)
+class _StageScores:
+    """Scores of single stages out of the ledger."""
 
-    `logs` are the logarithms of its excess losses by stage, `values` the geometric means of them up to each stage.
-    """
+    ledger: Ledger
 
-    candidate: Candidate
-    behaviour: str
-    hurdles: tuple[float, ...]
-    stage: int = 0
-    key: ScoreKey | None = None
-    logs: list[float] = field(default_factory=list)
-    values: list[float] = field(default_factory=list)
-    outcome: Outcome | None = None
+    def ask(self, subject: Subject, stage: Stage) -> ScoreKey:
+        request = Request.of(
+            subject.program,
+            stage.task,
+            steps=stage.steps,
+            seeds=stage.seeds,
+            learning_rates=stage.learning_rates,
+            behaviour=subject.behaviour,
+        )
+        return self.ledger.ask(request)
+
+    def score(self, key: ScoreKey) -> Score | None:
+        return self.ledger.score(key)
+
+    def wait(self) -> None:
+        self.ledger.wait()
 
 
 @dataclass(slots=True)
 class _Tally:
-    """What the hurdles and the view need of the candidates told so far."""
+    """What hurdles and the view need of the candidates told so far."""
 
-    recent: list[deque[float]]
+    hurdles: Hurdles
     reached: dict[str, int] = field(default_factory=dict)
     best: Finalist | None = None
     evaluated: int = 0
     reused: int = 0
     failed: int = 0
+
+
+@dataclass(slots=True)
+class _Entered:
+    """A candidate that was asked for; `verdict` is there at once where the probe stopped it."""
+
+    candidate: Candidate
+    subject: Subject
+    verdict: Verdict | None = None
 
 
 def run_search(config: RunConfig, seed_program: Program, ledger: Ledger, observer: Observer) -> None:
@@ -88,22 +92,27 @@ def run_search(config: RunConfig, seed_program: Program, ledger: Ledger, observe
     algorithm = algorithm_of(config, seed_program)
     state = algorithm.initial()
     budget, lag = config.search.budget, config.search.lag
-    tally = _Tally([deque(maxlen=HURDLE_WINDOW) for _ in config.stages])
-    trials: dict[int, _Trial] = {}
+    stages = tuple(map(stage_of, config.stages))
+    staged = Staged(_StageScores(ledger))
+    tally = _Tally(Hurdles.of(stages))
+    entered: dict[int, _Entered] = {}
     asked = told = 0
     while told < budget:
         while asked < budget and asked - lag <= told:
-            trials[asked] = _begin(algorithm, state, asked, config, tally, ledger)
+            entry = entered[asked] = _asked(algorithm, state, asked, ledger)
+            if entry.verdict is None:
+                staged.enter(asked, entry.subject, stages, tally.hurdles.limits())
             asked += 1
-        if trials[told].outcome is None:
-            ledger.wait()
-            for trial in trials.values():
-                _advance(trial, config, ledger)
-            continue
-        trial = trials.pop(told)
-        state = _tell(algorithm, state, trial, tally, ledger)
+        entry = entered.pop(told)
+        verdict = entry.verdict or staged.verdict(told)
+        state = _tell(algorithm, state, entry, verdict, tally, ledger)
         told += 1
         observer.on_progress(_progress(told, budget, tally))
+
+
+def stage_of(stage: StageConfig) -> Stage:
+    """Return a stage of a configuration as the evaluators see it."""
+    return Stage(stage.task, stage.steps, stage.seeds, stage.learning_rates, stage.metric, stage.hurdle)
 
 
 def algorithm_of(config: RunConfig, seed_program: Program) -> Search[Any]:
@@ -130,7 +139,8 @@ def _settings(config: RunConfig, seed_program: Program) -> SearchSettings:
     )
 
 
-def _begin(algorithm: Search[Any], state: Any, number: int, config: RunConfig, tally: _Tally, ledger: Ledger) -> _Trial:
+def _asked(algorithm: Search[Any], state: Any, number: int, ledger: Ledger) -> _Entered:
+    """Ask for a candidate, probe it and note it down."""
     try:
         candidate = algorithm.ask(state, number)
     except NoProgramError as error:
@@ -146,75 +156,33 @@ def _begin(algorithm: Search[Any], state: Any, number: int, config: RunConfig, t
         probed.status.value,
     )
     ledger.store.add_candidate(record)
-    trial = _Trial(candidate, probed.key, _hurdles(config.stages, tally))
-    if probed.status is not ProbeStatus.OK:
-        trial.outcome = Outcome(number, probed.status.value, None, None, reused=False)
-    _advance(trial, config, ledger)
-    return trial
+    stopped = None if probed.status is ProbeStatus.OK else Verdict(None, Reason(probed.status.value))
+    return _Entered(candidate, Subject(candidate.program, probed.key), stopped)
 
 
-def _hurdles(stages: Sequence[StageConfig], tally: _Tally) -> tuple[float, ...]:
-    """Return for each stage the value that the stage before must reach for a candidate to come in."""
-    hurdles = [inf]
-    for stage, recent in zip(stages[1:], tally.recent, strict=False):
-        assert stage.hurdle is not None
-        enough = len(recent) >= HURDLE_MINIMUM
-        hurdles.append(float(np.quantile(list(recent), stage.hurdle, method="lower")) if enough else inf)
-    return tuple(hurdles)
-
-
-def _advance(trial: _Trial, config: RunConfig, ledger: Ledger) -> None:
-    """Take a trial as far as the known scores go, asking for the next one that it needs."""
-    while trial.outcome is None:
-        stage = config.stages[trial.stage]
-        if trial.key is None:
-            request = Request.of(
-                trial.candidate.program,
-                stage.task,
-                steps=stage.steps,
-                seeds=stage.seeds,
-                learning_rates=stage.learning_rates,
-                behaviour=trial.behaviour,
-            )
-            trial.key = ledger.ask(request)
-        score = ledger.score(trial.key)
-        if score is None:
-            return
-        trial.key = None
-        trial.outcome = _judge(trial, stage, score, len(config.stages))
-
-
-def _judge(trial: _Trial, stage: StageConfig, score: Score, stages: int) -> Outcome | None:
-    number = trial.candidate.number
-    if score.status is not Status.OK:
-        return Outcome(number, score.status.value, None, trial.stage, reused=False)
-    trial.logs.append(math.log(excess(score, stage)))
-    value = math.exp(math.fsum(trial.logs) / len(trial.logs))
-    trial.values.append(value)
-    if trial.stage + 1 < stages and value <= trial.hurdles[trial.stage + 1]:
-        trial.stage += 1
-        return None
+def _fitness(verdict: Verdict) -> Fitness | None:
     # A candidate that got further is better, whatever the values: they are means over other tasks.
-    return Outcome(number, score.status.value, (-float(trial.stage), value), trial.stage, reused=False)
+    return None if verdict.value is None or verdict.stage is None else (-float(verdict.stage), verdict.value)
 
 
-def _tell(algorithm: Search[Any], state: Any, trial: _Trial, tally: _Tally, ledger: Ledger) -> Any:
-    outcome = trial.outcome
-    assert outcome is not None
-    if outcome.stage is not None:
+def _tell(algorithm: Search[Any], state: Any, entry: _Entered, verdict: Verdict, tally: _Tally, ledger: Ledger) -> Any:
+    number, behaviour, stage = entry.candidate.number, entry.subject.behaviour, verdict.stage
+    reused = False
+    if stage is not None:
         # Said of the keys and numbers alone, so that it does not hang on which of two equal candidates ran first.
-        reused = tally.reached.get(trial.behaviour, -1) >= outcome.stage
-        tally.reached[trial.behaviour] = max(outcome.stage, tally.reached.get(trial.behaviour, -1))
-        outcome = Outcome(outcome.number, outcome.status, outcome.fitness, outcome.stage, reused)
+        reached = tally.reached.get(behaviour, -1)
+        reused = reached >= stage
+        tally.reached[behaviour] = max(stage, reached)
         tally.reused += reused
         tally.evaluated += not reused
-    tally.failed += outcome.fitness is None
-    for recent, value in zip(tally.recent, trial.values, strict=False):
-        recent.append(value)
-    if outcome.fitness is not None and (tally.best is None or outcome.fitness < tally.best.fitness):
-        tally.best = Finalist(outcome.number, trial.candidate.program, outcome.fitness)
-    ledger.store.add_outcome(outcome)
-    return algorithm.tell(state, trial.candidate, outcome.fitness)
+    fitness = _fitness(verdict)
+    tally.failed += fitness is None
+    tally.hurdles = tally.hurdles.after(verdict)
+    if fitness is not None and (tally.best is None or fitness < tally.best.fitness):
+        tally.best = Finalist(number, entry.candidate.program, fitness)
+    value = verdict.values[-1] if verdict.values else None
+    ledger.store.add_outcome(Outcome(number, verdict.reason, fitness, stage, reused, value, verdict.hurdle))
+    return algorithm.tell(state, entry.candidate, fitness)
 
 
 def _progress(told: int, budget: int, tally: _Tally) -> Progress:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from evolion.api import collected
 from evolion.comparison import Interval, interval, paired_difference, short, verdict
+from evolion.evaluators.metric import metric_of
 from evolion.evaluators.tuning import DECAY, Tuned, best_trial, decays_weights, finds_its_rate, trials
 from evolion.evaluators.types import Job
-from evolion.metric import metric_of
 from evolion.proxies.curvature import Curvature
 from evolion.proxies.registry import get_task
 from evolion.proxies.score import Status

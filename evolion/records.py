@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from evolion.evaluators.stages import Reason
+
 __all__ = ["CandidateRecord", "Counts", "Event", "Outcome", "Winner"]
 
 
@@ -31,18 +33,27 @@ class Outcome:
 
     Attributes:
         number: The candidate.
-        status: A `Status`, or what the probe found ("dead", "unbounded").
+        reason: Why it went no further: a failure of the probe or of a training, a hurdle, or that it finished.
         fitness: Smaller is better, compared from the left; None for a candidate that failed.
-        stage: The last stage that it reached, from 0; None for one that was never trained.
+        stage: The last stage that it entered, from 0; None for one that the probe stopped.
         reused: Whether the scores were those of an earlier candidate with the same behavioural key.
+        value: Its value after the last stage that it finished; None if it finished none.
+        hurdle: The value that would have let it into the next stage, where the reason is a hurdle.
 
     """
 
     number: int
-    status: str
+    reason: Reason
     fitness: tuple[float, ...] | None
     stage: int | None
     reused: bool
+    value: float | None = None
+    hurdle: float | None = None
+
+    @property
+    def status(self) -> str:
+        """How it ended: "ok" for a candidate with fitness, else the reason."""
+        return self.reason.value if self.reason.failed else "ok"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +82,10 @@ class Counts:
         told: Candidates whose outcome the search knows.
         evaluated: Candidates that were trained.
         reused: Candidates whose scores were known by their key.
-        failed: Candidates without fitness, by status.
+        failed: Candidates without fitness, by reason.
         stages: Told candidates by the last stage that they reached, reused ones included.
+        drops: Told candidates whose scores are no earlier one's, by the last stage that they entered (None for the
+            probe) and the reason why they went no further.
         scores: Stored scores, those of tuning and retest included.
 
     """
@@ -83,4 +96,5 @@ class Counts:
     reused: int
     failed: Mapping[str, int]
     stages: Mapping[int, int]
+    drops: Mapping[tuple[int | None, Reason], int]
     scores: int

@@ -13,10 +13,10 @@ from typing import Any
 
 from evolion.comparison import Interval, Row, Table, interval, paired_difference, verdict
 from evolion.config import SEEDS_OF_STAGES, RetestTask, RunConfig, program_of
+from evolion.evaluators.metric import excess, metric_of
 from evolion.evaluators.tuning import DECAY, Tuned, best_trial, trials
 from evolion.funnel import Finalist
 from evolion.ledger import Ledger, Request
-from evolion.metric import excess, metric_of
 from evolion.primitives.keys import behavioural_key
 from evolion.primitives.program import Program
 from evolion.primitives.simplify import simplify

@@ -13,11 +13,11 @@ from pathlib import Path
 from evolion.config import RunConfig
 from evolion.config_text import from_toml, to_toml
 from evolion.errors import RunError
+from evolion.run_formats import FORMAT, SCHEMA
 
 __all__ = [
     "CONFIG",
     "DATABASE",
-    "FORMAT",
     "LOCK",
     "check_config_file",
     "check_format",
@@ -29,35 +29,10 @@ __all__ = [
     "write_atomically",
 ]
 
-FORMAT = 1
-"""The number of the database's layout; a change of `_SCHEMA` raises it."""
-
 _APPLICATION = 0x45564F4C  # "EVOL" in the header of the file
 DATABASE, CONFIG, LOCK, _UNFINISHED = "run.sqlite", "config.toml", "run.lock", "run.sqlite.new"
 
 _LOCK_ATTEMPTS = 10
-
-_SCHEMA = """
-CREATE TABLE records (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE candidates (
-    number INTEGER PRIMARY KEY, parent INTEGER, mutation TEXT NOT NULL, text TEXT NOT NULL,
-    structural_key BLOB NOT NULL, behaviour_key BLOB NOT NULL, probe_status TEXT NOT NULL
-);
-CREATE TABLE outcomes (
-    number INTEGER PRIMARY KEY REFERENCES candidates, status TEXT NOT NULL, fitness TEXT, stage INTEGER,
-    reused INTEGER NOT NULL
-);
-CREATE TABLE budgets (
-    budget INTEGER PRIMARY KEY, task_digest TEXT NOT NULL, steps INTEGER NOT NULL, seeds TEXT NOT NULL,
-    learning_rates TEXT NOT NULL, split TEXT NOT NULL, numerics TEXT NOT NULL,
-    UNIQUE (task_digest, steps, seeds, learning_rates, split, numerics)
-);
-CREATE TABLE scores (
-    behaviour_key BLOB NOT NULL, budget INTEGER NOT NULL REFERENCES budgets, score TEXT NOT NULL,
-    UNIQUE (behaviour_key, budget)
-);
-CREATE TABLE events (event INTEGER PRIMARY KEY, time REAL NOT NULL, kind TEXT NOT NULL, detail TEXT NOT NULL);
-"""
 
 
 def is_running(folder: Path | str) -> bool:
@@ -136,7 +111,7 @@ def initialize(folder: Path, config: RunConfig, environment: Mapping[str, str]) 
         leftover.unlink()
     connection = sqlite3.connect(unfinished, isolation_level=None)
     try:
-        connection.executescript(f"PRAGMA application_id = {_APPLICATION}; PRAGMA user_version = {FORMAT}; {_SCHEMA}")
+        connection.executescript(f"PRAGMA application_id = {_APPLICATION}; PRAGMA user_version = {FORMAT}; {SCHEMA}")
         connection.execute("INSERT INTO records VALUES ('config', ?)", (to_toml(config, environment),))
     finally:
         connection.close()
@@ -153,17 +128,18 @@ def connect(database: Path, *, readonly: bool) -> sqlite3.Connection:
     return sqlite3.connect(f"{database.absolute().as_uri()}?mode={mode}", isolation_level=None, uri=True, timeout=30.0)
 
 
-def check_format(connection: sqlite3.Connection, folder: Path) -> None:
-    """Raise RunError for a database that is none of ours or newer than this version."""
+def check_format(connection: sqlite3.Connection, folder: Path) -> int:
+    """Return the format of a database; raise RunError for one that is none of ours or newer than this version."""
     application = connection.execute("PRAGMA application_id").fetchone()[0]
     if application != _APPLICATION:
         raise RunError(f"{folder / DATABASE} is not the database of an Evolion run")
-    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    version = int(connection.execute("PRAGMA user_version").fetchone()[0])
     if version > FORMAT:
         raise RunError(
             f"the run {folder} was written by a newer Evolion (format {version}; this version reads up to {FORMAT}): "
             "upgrade with 'pip install --upgrade evolion'"
         )
+    return version
 
 
 def check_config_file(folder: Path, text: str, config: RunConfig) -> None:

@@ -12,7 +12,7 @@ import time
 import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import FileIO
 from pathlib import Path
 from types import TracebackType
@@ -22,6 +22,7 @@ from evolion.config import RunConfig
 from evolion.config_text import from_toml
 from evolion.errors import ConfigError, RunError
 from evolion.evaluators.score_keys import ScoreKey, dump_score, read_score
+from evolion.evaluators.stages import Reason
 from evolion.proxies.score import Score
 from evolion.records import CandidateRecord, Counts, Event, Outcome, Winner
 from evolion.run_files import (
@@ -36,6 +37,7 @@ from evolion.run_files import (
     locked,
     write_atomically,
 )
+from evolion.run_formats import upgrade
 
 __all__ = ["RunStore"]
 
@@ -183,9 +185,21 @@ class RunStore:
         if known is None:
             fitness = None if outcome.fitness is None else json.dumps(outcome.fitness, separators=(",", ":"))
             self._connection.execute(
-                "INSERT INTO outcomes VALUES (?, ?, ?, ?, ?)",
-                (outcome.number, outcome.status, fitness, outcome.stage, int(outcome.reused)),
+                "INSERT INTO outcomes VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (
+                    outcome.number,
+                    outcome.reason.value,
+                    fitness,
+                    outcome.stage,
+                    int(outcome.reused),
+                    outcome.value,
+                    outcome.hurdle,
+                ),
             )
+        elif known == replace(outcome, value=None, hurdle=None):
+            # What was written in format 1 lacks the two, and gets them when the run is continued.
+            values = (outcome.value, outcome.hurdle, outcome.number)
+            self._connection.execute("UPDATE outcomes SET value = ?, hurdle = ? WHERE number = ?", values)
         elif known != outcome:
             raise RunError(_other_history(self.folder, outcome.number))
 
@@ -245,8 +259,14 @@ class RunStore:
             told=number("SELECT count(*) FROM outcomes"),
             evaluated=number("SELECT count(*) FROM outcomes WHERE stage IS NOT NULL AND NOT reused"),
             reused=number("SELECT count(*) FROM outcomes WHERE reused"),
-            failed=pairs("SELECT status, count(*) FROM outcomes WHERE fitness IS NULL GROUP BY status"),
+            failed=pairs("SELECT reason, count(*) FROM outcomes WHERE fitness IS NULL GROUP BY reason"),
             stages=pairs("SELECT stage, count(*) FROM outcomes WHERE stage IS NOT NULL GROUP BY stage"),
+            drops={
+                (stage, Reason(reason)): count
+                for stage, reason, count in self._connection.execute(
+                    "SELECT stage, reason, count(*) FROM outcomes WHERE NOT reused GROUP BY stage, reason"
+                )
+            },
             scores=number("SELECT count(*) FROM scores"),
         )
 
@@ -302,7 +322,7 @@ def _opened(folder: Path, lock: FileIO | None) -> RunStore:
     connection = None
     try:
         connection = connect(database, readonly=lock is None)
-        check_format(connection, folder)
+        version = check_format(connection, folder)
         if lock is not None:
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = NORMAL")
@@ -310,6 +330,7 @@ def _opened(folder: Path, lock: FileIO | None) -> RunStore:
         config = from_toml(text, where=f"the configuration in {database}")
         if lock is not None:
             check_config_file(folder, text, config)
+        upgrade(connection, version, len(config.stages), readonly=lock is None)
     except (sqlite3.Error, OSError, ConfigError, TypeError) as error:
         if connection is not None:
             connection.close()
@@ -334,8 +355,9 @@ def _candidate(row: tuple[Any, ...]) -> CandidateRecord:
 
 
 def _outcome(row: tuple[Any, ...]) -> Outcome:
-    number, status, fitness, stage, reused = row
-    return Outcome(number, status, tuple(json.loads(fitness)) if fitness else None, stage, bool(reused))
+    number, reason, fitness, stage, reused, value, hurdle = row
+    read = tuple(json.loads(fitness)) if fitness else None
+    return Outcome(number, Reason(reason), read, stage, bool(reused), value, hurdle)
 
 
 def _other_history(folder: Path, number: int) -> str:

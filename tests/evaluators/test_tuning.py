@@ -17,7 +17,7 @@ from evolion.evaluators.tuning import (
     trials,
     update_size,
 )
-from evolion.metric import metric_of
+from evolion.evaluators.metric import metric_of
 from evolion.primitives.parser import parse
 from evolion.primitives.program import Program
 from evolion.proxies.schedules import multipliers

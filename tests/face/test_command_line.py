@@ -15,6 +15,7 @@ import evolion
 from evolion.cli import cli, run
 from evolion.config import RunConfig, SearchConfig
 from evolion.errors import JobError
+from evolion.evaluators.stages import Reason
 from evolion.evaluators.types import EvaluatorUnavailable
 from evolion.records import CandidateRecord, Outcome
 from evolion.store import RunStore
@@ -89,7 +90,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     with RunStore.create("run", RunConfig(search=SearchConfig(budget=10)), {"device": "cpu"}) as store:
         for number, text in enumerate(("def train(g, lr):\n    return g\n", "def train(g, lr):\n    return lr\n")):
             store.add_candidate(CandidateRecord(number, None, "seed", text, "00" * 16, "00" * 16, "ok"))
-            store.add_outcome(Outcome(number, "ok", (2.0 - number,), 0, False))
+            store.add_outcome(Outcome(number, Reason.FINISHED, (2.0 - number,), 0, False))
     return tmp_path
 
 

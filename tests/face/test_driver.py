@@ -16,13 +16,17 @@ import pytest
 from run_contents import contents, told
 from stub_evaluator import StubEvaluator, stub_config
 
+from evolion.config import RunConfig
 from evolion.driver import Result, discover, resume
 from evolion.errors import InputError, JobError, RunError
+from evolion.evaluators.stages import Reason
 from evolion.primitives.dataflow import remove_dead_code
 from evolion.primitives.keys import ProbeStatus
 from evolion.primitives.parser import parse
 from evolion.primitives.simplify import simplify
+from evolion.run_status import status_lines, status_of
 from evolion.search.types import NoProgramError
+from evolion.store import RunStore
 
 TESTS = Path(__file__).parents[1]
 
@@ -166,7 +170,40 @@ def test_funnel_is_recorded(undisturbed: tuple[Path, Result]) -> None:
     assert all((probes[o.number] == ProbeStatus.OK) == (o.stage is not None) for o in data["outcomes"])
     trained = [o for o in data["outcomes"][30:] if o.stage is not None]
     assert 0 < sum(o.stage == 1 for o in trained) < 0.6 * len(trained)
-    assert {o.status for o in data["outcomes"]} > {"ok", "diverged"}
+    assert {o.reason for o in data["outcomes"]} > {Reason.FINISHED, Reason.HURDLE, Reason.DIVERGED, Reason.UNBOUNDED}
+    for outcome in data["outcomes"]:
+        assert (outcome.hurdle is not None) == (outcome.reason is Reason.HURDLE)
+        assert outcome.hurdle is None or outcome.value > outcome.hurdle
+        assert outcome.fitness is None or outcome.reason in (Reason.HURDLE, Reason.FINISHED)
+
+
+def test_status_shows_the_whole_funnel(undisturbed: tuple[Path, Result]) -> None:
+    """Every candidate is a duplicate, dropped somewhere for a reason, or through; what passes enters the next."""
+    folder, result = undisturbed
+    with RunStore.open(folder, readonly=True) as store:
+        data = json.loads(json.dumps(status_of(store)))
+    rows = data["funnel"]
+    assert [row["stage"] for row in rows] == ["probe", "stage 1", "stage 2"]
+    assert rows[0]["entered"] + result.counts.reused == 150
+    assert all(before["passed"] == after["entered"] for before, after in pairwise(rows))
+    assert all(row["entered"] == sum(row["dropped"].values()) + row["passed"] for row in rows)
+    assert {"dead", "unbounded"} == set(rows[0]["dropped"])
+    assert {"diverged", "hurdle"} == set(rows[1]["dropped"])
+    text = "\n".join(status_lines(data))
+    assert f"{rows[1]['dropped']['hurdle']} hurdle" in text
+    assert "on digits-mlp, 50 steps" in text
+
+
+def test_short_stages_are_short_complete_schedules(tmp_path: Path) -> None:
+    """The default run trains on a fifth of the horizon first: evaluators are given that horizon, not a place to stop."""
+    config = replace(stub_config(30), stages=RunConfig().stages)
+    evaluator = StubEvaluator()
+    discover(config, tmp_path / "run", evaluator=evaluator)
+    first, second, third = (
+        [job for job in evaluator.seen if job.task == task and job.steps == steps and len(job.learning_rates) > 1]
+        for task, steps in (("digits-mlp", 100), ("digits-mlp", 500), ("zipf-lm", 400))
+    )
+    assert len(first) > len(second) > 0 < len(third) < len(first)
 
 
 def test_candidates_are_valid_and_free_of_dead_code(undisturbed: tuple[Path, Result]) -> None:

@@ -16,6 +16,7 @@ from evolion.comparison import Row, render, table_from_json
 from evolion.config import AblationConfig, RetestConfig, RetestTask, RunConfig
 from evolion.discovered.library import known
 from evolion.driver import ablation_lines
+from evolion.evaluators.stages import Reason
 from evolion.evaluators.types import Job, Score
 from evolion.funnel import Finalist
 from evolion.ledger import Ledger
@@ -374,7 +375,7 @@ def test_finalists_are_the_fittest_that_differ(tmp_path: Path) -> None:
             program = parse(text)
             keys = structural_key(program), behavioural_key(program)
             store.add_candidate(CandidateRecord(number, None, "seed", text, *keys, "ok"))
-            store.add_outcome(Outcome(number, "ok" if value else "diverged", value, 0, reused=False))
+            store.add_outcome(Outcome(number, Reason.FINISHED if value else Reason.DIVERGED, value, 0, reused=False))
         assert [finalist.number for finalist in finalists_of(store, 5)] == [1, 2, 4]
         assert [finalist.number for finalist in finalists_of(store, 2)] == [1, 2]
         assert finalists_of(store, 1) == [Finalist(1, parse(CUBIC), (-1.0, 3.0))]

@@ -16,9 +16,11 @@ from hypothesis import strategies as st
 from evolion.config import RunConfig, SearchConfig
 from evolion.errors import RunError
 from evolion.evaluators.score_keys import ScoreKey, dump_score, read_score
+from evolion.evaluators.stages import Reason
 from evolion.proxies.score import Run, Score, Status
 from evolion.records import CandidateRecord, Outcome
-from evolion.run_files import FORMAT, is_running
+from evolion.run_files import is_running
+from evolion.run_formats import FORMAT
 from evolion.store import RunStore
 
 CONFIG = RunConfig(search=SearchConfig(budget=10))
@@ -77,7 +79,7 @@ def test_scores_come_back_exactly(written: Score) -> None:
 
 def test_everything_comes_back_after_reopening(store: RunStore) -> None:
     """What one process wrote, the next one reads, candidate by candidate, with its configuration."""
-    told = [Outcome(0, "ok", (0.1 + 0.2, 1e-300), 1, False), Outcome(1, "dead", None, None, False)]
+    told = [Outcome(0, Reason.FINISHED, (0.1 + 0.2, 1e-300), 1, False), Outcome(1, Reason.DEAD, None, None, False)]
     for number in range(3):
         store.add_candidate(candidate(number, number - 1 if number else None))
     for outcome in told:
@@ -129,7 +131,7 @@ def test_first_score_stays(store: RunStore) -> None:
 
 def test_the_same_history_may_be_written_again_and_no_other(store: RunStore) -> None:
     """A resumed driver walks over what is there; one that comes out differently is stopped."""
-    outcome = Outcome(0, "ok", (1.0,), 0, False)
+    outcome = Outcome(0, Reason.FINISHED, (1.0,), 0, False)
     for _ in range(2):
         store.add_candidate(candidate(0))
         store.add_outcome(outcome)
@@ -144,7 +146,7 @@ def test_best_is_least_and_earliest(store: RunStore) -> None:
     """Failed candidates never rank, and of equals the earlier one stays the best."""
     for number, fitness in enumerate([None, (2.0, 0.0), (1.0, 5.0), (1.0, 5.0), (1.0, 6.0)]):
         store.add_candidate(candidate(number))
-        store.add_outcome(Outcome(number, "ok" if fitness else "diverged", fitness, 0, False))
+        store.add_outcome(Outcome(number, Reason.FINISHED if fitness else Reason.DIVERGED, fitness, 0, False))
     best = store.best()
     assert best is not None
     assert best.number == 2
@@ -153,15 +155,15 @@ def test_best_is_least_and_earliest(store: RunStore) -> None:
 def test_counts_add_up(store: RunStore) -> None:
     """The status of a run tells trained, reused and failed candidates apart."""
     rows = [
-        ("ok", (1.0,), 1, False),
-        ("ok", (1.0,), 1, True),
+        ("finished", (1.0,), 1, False),
+        ("finished", (1.0,), 1, True),
         ("diverged", None, 0, False),
         ("dead", None, None, False),
         ("dead", None, None, True),
     ]
-    for number, (status, fitness, stage, reused) in enumerate(rows):
+    for number, (reason, fitness, stage, reused) in enumerate(rows):
         store.add_candidate(candidate(number))
-        store.add_outcome(Outcome(number, status, fitness, stage, reused))
+        store.add_outcome(Outcome(number, Reason(reason), fitness, stage, reused))
     store.add_candidate(candidate(5))
     counts = store.counts()
     assert (counts.generated, counts.told, counts.evaluated, counts.reused) == (6, 5, 2, 2)
@@ -270,6 +272,46 @@ def test_open_says_why_not(tmp_path: Path) -> None:
     assert not is_running(edited)
 
 
+FORMAT_1 = """
+DROP TABLE confirmations;
+UPDATE outcomes SET reason = 'ok' WHERE reason IN ('finished', 'hurdle');
+ALTER TABLE outcomes RENAME COLUMN reason TO status;
+ALTER TABLE outcomes DROP COLUMN value;
+ALTER TABLE outcomes DROP COLUMN hurdle;
+PRAGMA user_version = 1;
+"""
+
+
+def test_runs_of_the_first_format_open(store: RunStore) -> None:
+    """A run of an earlier version is read as it is, and brought up to date when it is written to."""
+    last = len(CONFIG.stages) - 1
+    told = [
+        Outcome(0, Reason.FINISHED, (-float(last), 1.0), last, False, 1.0),
+        Outcome(1, Reason.HURDLE, (-0.0, 2.0), 0, False, 2.0, 1.5),
+        Outcome(2, Reason.DEAD, None, None, False),
+    ]
+    for outcome in told:
+        store.add_candidate(candidate(outcome.number))
+        store.add_outcome(outcome)
+    store.close()
+    connection = sqlite3.connect(store.folder / "run.sqlite")
+    connection.executescript(FORMAT_1)
+    connection.close()
+    unknown = [dataclasses.replace(outcome, value=None, hurdle=None) for outcome in told]
+    before = (store.folder / "run.sqlite").read_bytes()
+    with RunStore.open(store.folder, readonly=True) as reader:
+        assert list(reader.outcomes()) == unknown
+        assert reader.counts().drops == {(last, Reason.FINISHED): 1, (0, Reason.HURDLE): 1, (None, Reason.DEAD): 1}
+    assert (store.folder / "run.sqlite").read_bytes() == before
+    with RunStore.open(store.folder) as again:
+        assert list(again.outcomes()) == unknown
+        for outcome in told:  # as a resumed driver does
+            again.add_outcome(outcome)
+        assert list(again.outcomes()) == told
+        with pytest.raises(RunError, match="candidate 1"):
+            again.add_outcome(dataclasses.replace(told[1], fitness=(9.0,)))
+
+
 def test_a_lost_configuration_file_is_written_again(store: RunStore) -> None:
     """The database knows the configuration: a driver killed before it wrote the file loses nothing."""
     store.close()
@@ -291,13 +333,14 @@ def test_files_stay_inside_the_run(store: RunStore) -> None:
 
 WRITER = """
 import sys
+from evolion.evaluators.stages import Reason
 from evolion.records import CandidateRecord, Outcome
 from evolion.store import RunStore
 store = RunStore.open(sys.argv[1])
 for number in range(10**6):
     with store.transaction():
         store.add_candidate(CandidateRecord(number, None, "seed", "x" * 500, "00" * 16, "11" * 16, "ok"))
-        store.add_outcome(Outcome(number, "ok", (float(number),), 0, False))
+        store.add_outcome(Outcome(number, Reason.FINISHED, (float(number),), 0, False))
     if number == 20:
         print("going", flush=True)
 """
@@ -329,7 +372,7 @@ def test_growth_is_at_most_two_kilobytes_a_candidate(store: RunStore) -> None:
     for number in range(500):
         key = rng.bytes(16).hex()
         store.add_candidate(CandidateRecord(number, number - 1, "modify", body, rng.bytes(16).hex(), key, "ok"))
-        store.add_outcome(Outcome(number, "ok", (1.0 / (number + 1), 0.3), 1, False))
+        store.add_outcome(Outcome(number, Reason.FINISHED, (1.0 / (number + 1), 0.3), 1, False))
         for stage in range(1 + (number % 5 == 0)):
             curve = tuple(map(float, rng.random(20, np.float32)))
             trained = tuple(Run(rate, 0, Status.OK, curve[0], curve[1], 500) for rate in curve[:3])

@@ -3,12 +3,28 @@
 from __future__ import annotations
 
 import math
+from typing import Protocol
 
-from evolion.config import RetestTask, StageConfig
 from evolion.proxies.registry import get_task
 from evolion.proxies.score import Score, Status
 
-__all__ = ["excess", "metric_of"]
+__all__ = ["Measured", "excess", "metric_of"]
+
+LEAST_EXCESS = 1e-9
+
+
+class Measured(Protocol):
+    """A task with the metric that ranks programs on it: a stage of a search, a task of a retest."""
+
+    @property
+    def task(self) -> str:
+        """The name of the task."""
+        ...
+
+    @property
+    def metric(self) -> str:
+        """The metric, "loss" or "train_loss"."""
+        ...
 
 
 def metric_of(score: Score, metric: str) -> float:
@@ -19,11 +35,15 @@ def metric_of(score: Score, metric: str) -> float:
     return math.inf if value is None else value
 
 
-def excess(score: Score, stage: StageConfig | RetestTask) -> float:
+def excess(score: Score, measured: Measured) -> float:
     """Return the metric of a score above the least value that its task allows, where that is known; infinity unless ok.
 
     Ratios of it compare tasks whose losses have different scales (the fitness of a candidate is its geometric mean over
     stages). The floor is one of expected loss, so a finite split can fall below it: never less than 1e-9.
     """
-    floor = (get_task(stage.task).floor or 0.0) if stage.metric == "loss" else 0.0
-    return max(metric_of(score, stage.metric) - floor, 1e-9)
+    return max(metric_of(score, measured.metric) - floor_of(measured), LEAST_EXCESS)
+
+
+def floor_of(measured: Measured) -> float:
+    """Return the least value that the metric can have in expectation, 0 where it is not known."""
+    return (get_task(measured.task).floor or 0.0) if measured.metric == "loss" else 0.0
