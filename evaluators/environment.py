@@ -81,20 +81,23 @@ def adopt(shared: Mapping[str, str]) -> None:
     prepare()
 
 
-def numerics_tag(path: str = "interpreter") -> str:
+def numerics_tag(path: str | None = None) -> str:
     """What decides the last bits of a score computed in this process. Starts jax.
 
-    `path` names the execution that computes. The rest: versions of jax and jaxlib, device class, number of threads,
+    `path` names the execution that computes; without it, it is the interpreter, from which programs are promoted by the
+    rule that is named beside it. The rest: versions of jax and jaxlib, device class, number of threads,
     precision settings, the estimate of the Hessian diagonal that programs are given unless told otherwise, XLA flags.
     """
     import jax
     from jaxlib.version import __version__ as jaxlib_version
 
+    from evolion.evaluators.promotion import RULE
+
     config: Any = jax.config  # Its fields are made at run time.
     device = jax.devices()[0]
     kind = cpu_class() if device.platform == "cpu" else device.device_kind
     parts = [
-        path,
+        path or f"interpreter, {RULE}",
         f"jax {jax.__version__}",
         f"jaxlib {jaxlib_version}",
         f"{device.platform} {kind}",

@@ -10,15 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evolion.evaluators.compiled import compile_and_run
-from evolion.evaluators.encoding import CapacityError, encode, scalar_table
+from evolion.evaluators.encoding import CapacityError, Encoding, encode, scalar_table
 from evolion.evaluators.interpreter import interpret
 from evolion.evaluators.loop import Outcome
+from evolion.evaluators.promotion import Path, choose, size_of
 from evolion.evaluators.types import Job
 from evolion.primitives.dataflow import remove_dead_code
 from evolion.proxies.schedules import multipliers
 from evolion.proxies.score import Score, Status, score_of_run
 
-__all__ = ["evaluate_compiled", "evaluate_job"]
+__all__ = ["evaluate_compiled", "evaluate_interpreted", "evaluate_job"]
 
 Train = Callable[[NDArray[np.float32], int], Outcome]
 """(the learning rate of every step, seed) to the outcome of one training run."""
@@ -27,9 +28,10 @@ Train = Callable[[NDArray[np.float32], int], Outcome]
 def evaluate_job(job: Job) -> Score:
     """Train the job's program at each learning rate and seed, and return the score at its best learning rate.
 
-    Programs are interpreted; one that does not fit the interpreter is compiled. The peak learning rate is warmed up and
-    decayed by the schedule of `evolion.proxies.schedules`. The best rate is that of the lowest mean loss over seeds
-    among those at which every seed ended finite; without one the status is "diverged".
+    The program is interpreted, or compiled where that costs less or the interpreter cannot take it: see
+    `promotion.plan`. The peak learning rate is warmed up and decayed by the schedule of `evolion.proxies.schedules`.
+    The best rate is that of the lowest mean loss over seeds among those at which every seed ended finite; without one
+    the status is "diverged".
 
     Raises ValueError if the program reads an estimate of the Hessian that the task cannot give.
     """
@@ -37,7 +39,20 @@ def evaluate_job(job: Job) -> Score:
         encoding = encode(job.program)
     except CapacityError:
         return evaluate_compiled(job)
+    if choose(job, encoding, size_of(job.task)).path is Path.COMPILED:
+        return evaluate_compiled(job)
+    return _interpreted(job, encoding)
 
+
+def evaluate_interpreted(job: Job) -> Score:
+    """Return the same score as `evaluate_job` but for rounding, by interpreting the program.
+
+    Raises `encoding.CapacityError` for a program that cannot be interpreted.
+    """
+    return _interpreted(job, encode(job.program))
+
+
+def _interpreted(job: Job, encoding: Encoding) -> Score:
     def train(rates: NDArray[np.float32], seed: int) -> Outcome:
         table = scalar_table(encoding, rates)
         return interpret(encoding, table, job.task, seed=seed, split=job.split, curvature=job.curvature)
