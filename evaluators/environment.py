@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from evolion.evaluators.compilation_cache import LEAST_SECONDS, prune_once
 from evolion.proxies.curvature import Curvature
 
 _VARIABLES: Mapping[str, str] = {
@@ -22,6 +23,7 @@ _VARIABLES: Mapping[str, str] = {
     "JAX_PLATFORMS": "cpu",
 }
 _COMPILATION_CACHE = "JAX_COMPILATION_CACHE_DIR"
+_LEAST_COMPILE_TIME = "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"
 _XLA_FLAGS: Mapping[str, str] = {"--xla_cpu_multi_thread_eigen": "false"}
 _HANDED_OVER = ("JAX_", "XLA_")
 _LATE = "settings made after jax had started"
@@ -34,7 +36,7 @@ def prepare() -> None:
 
     For processes that are Evolion's own: workers and the command line, not a notebook that has plans for its GPU. What
     is compiled is kept in the user's cache folder, by class of CPU, so that a worker compiles its loops once and not at
-    every start.
+    every start; there it is also tidied up (see `compilation_cache`), which a folder of the user's choice is not.
 
     Call it before anything computes with jax; repeated calls change nothing. Flags are appended to a user's XLA_FLAGS
     unless the user has set the same flag. Called too late, it says so in `numerics_tag`, so that scores made under
@@ -52,6 +54,9 @@ def prepare() -> None:
     folder = _compilation_cache()
     if _COMPILATION_CACHE not in os.environ and folder is not None:
         os.environ[_COMPILATION_CACHE] = str(folder)
+    os.environ.setdefault(_LEAST_COMPILE_TIME, str(LEAST_SECONDS))
+    if folder is not None and os.environ[_COMPILATION_CACHE] == str(folder):
+        prune_once(folder)
 
 
 def _compilation_cache() -> Path | None:
