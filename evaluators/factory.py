@@ -22,7 +22,7 @@ def make_evaluator(
     Without a number there are as many as processors: of this machine, or of the Ray cluster.
 
     `ray_address`: "local", "auto" or "host:port". `inline` computes in the calling process instead: nothing to start,
-    but no protection from a job that hangs or crashes either, and `limits` do not apply.
+    but no protection from a job that hangs, crashes or takes all memory either, so that `limits` are refused.
 
     Raises ValueError for settings that make no sense, EvaluatorUnavailable if Ray is missing or does not answer.
     """
@@ -31,6 +31,8 @@ def make_evaluator(
     if inline:
         if workers not in (None, 1) or ray_address is not None:
             raise ValueError("an inline evaluator has one worker and no Ray address")
+        if limits is not None:
+            raise ValueError("an inline evaluator has no limits: nothing can end a job in the calling process")
         return InlineEvaluator(function=function)
     if ray_address is not None:
         return ray_evaluator(workers, ray_address, limits=limits, function=function)

@@ -4,7 +4,8 @@ from collections import deque
 from typing import Self, final
 
 from evolion.evaluators.environment import numerics_tag
-from evolion.evaluators.types import Job, Score
+from evolion.evaluators.memory import peak_resident_bytes, resident_bytes
+from evolion.evaluators.types import Job, PoolStatus, Score
 from evolion.evaluators.worker import EvaluateFunction, TagFunction, answer, default_function
 
 
@@ -12,8 +13,8 @@ from evolion.evaluators.worker import EvaluateFunction, TagFunction, answer, def
 class InlineEvaluator:
     """Scores one job in each call of `collect`, in the order of submission.
 
-    It has no limits of time: a job that hangs or kills its process takes the caller with it. `function` scores a job,
-    `evaluate_job` unless given; `tag` says what it computes with.
+    It has no limits: a job that hangs, takes all memory or kills its process takes the caller with it. `function`
+    scores a job, `evaluate_job` unless given; `tag` says what it computes with.
     """
 
     def __init__(self, *, function: EvaluateFunction | None = None, tag: TagFunction = numerics_tag) -> None:
@@ -34,6 +35,11 @@ class InlineEvaluator:
     def workers(self) -> int:
         """One: the caller's process."""
         return 1
+
+    @property
+    def status(self) -> PoolStatus:
+        """What the caller's process holds."""
+        return PoolStatus(1, 1, 0, resident_bytes(), peak_resident_bytes())
 
     def submit(self, job: Job) -> None:
         """Take a job; it is computed in `collect`."""

@@ -5,6 +5,8 @@ This is all bookkeeping, without a process of its own. What kind of workers ther
 - One job at a time per worker, so that a death names its culprit.
 - A worker that dies is replaced. Its job is tried once more, then answered with status crashed.
 - A job without an answer in time is answered with status timeout, and its worker is killed and replaced.
+- A job that took too much memory is answered with status crashed, and its worker is killed and replaced.
+- A worker that holds too much after a job is killed and replaced before its next one.
 - Workers that die before they are ready are replaced too, but not for ever.
 """
 
@@ -15,7 +17,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, Self, TypeVar, final
 
-from evolion.evaluators.types import EvaluatorUnavailable, Job, Score, Status
+from evolion.evaluators.containment import Assignment
+from evolion.evaluators.types import EvaluatorUnavailable, Job, PoolStatus, Score, Status
 from evolion.evaluators.worker import Answer, Death, Event, Ready, crashed
 
 _log = logging.getLogger(__name__)
@@ -27,7 +30,7 @@ FAILED_STARTS_ALLOWED = 3
 class Worker(Protocol):
     """One worker, as the pool sees it. What it does shows in `Workers.wait`."""
 
-    def send(self, job: Job) -> None:
+    def send(self, assignment: Assignment) -> None:
         """Hand over a job. A worker that is dead meanwhile raises nothing here."""
         ...
 
@@ -75,23 +78,51 @@ class _Seat(Generic[W]):
     begun: float = 0.0
     deadline: float | None = None
     seen: set[tuple[object, ...]] = field(default_factory=set)
+    answers: int = 0
+    resident: int = 0
+
+
+@dataclass(slots=True)
+class _Tally:
+    """What a `PoolStatus` says of the past."""
+
+    peak_resident_bytes: int = 0
+    recycled: int = 0
+    deaths: int = 0
+    timeouts: int = 0
+    over_memory: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Seconds that a pool waits.
+    """What a job may take, and how long a pool waits. Seconds and bytes.
 
-    `job`: for the answer to a job, None for ever. `set_up`: in addition for the first job of a shape (task, steps,
-    number of runs, split) that a worker gets, which loads data and compiles. `start`: for a first worker to be ready.
+    The first job of a shape (task, steps, number of runs, split) that a worker gets loads data and compiles: it may
+    take more.
+
+    Attributes:
+        job: Time until the answer to a job; None for ever.
+        set_up: Time for the first job of a shape, in addition.
+        start: Time until a first worker is ready.
+        memory: What a job may take beyond what its worker held when it began, as the sum of what it asks for and as
+            what it uses, shared memory included; memory of a GPU and of other processes does not count. None: no limit.
+        memory_set_up: Memory for the first job of a shape, in addition.
+        recycle: A worker that holds more than this after a job is replaced; None never. A fresh one costs seconds and
+            compiles again, so that it should be far above what one job leaves behind.
+
     """
 
     job: float | None = None
     set_up: float = 120.0
     start: float = 120.0
+    memory: int | None = None
+    memory_set_up: int = 2**30
+    recycle: int | None = 3 * 2**30
 
     def __post_init__(self) -> None:
-        if (self.job is not None and self.job <= 0) or self.set_up < 0 or self.start <= 0:
-            raise ValueError(f"limits must be positive numbers of seconds: {self}")
+        optional = [limit for limit in (self.job, self.memory, self.recycle) if limit is not None]
+        if min([self.start, *optional]) <= 0 or self.set_up < 0 or self.memory_set_up < 0:
+            raise ValueError(f"limits must be positive numbers of seconds and bytes: {self}")
 
 
 @final
@@ -107,6 +138,8 @@ class PoolEvaluator(Generic[W]):
         self._finished: list[tuple[Job, Score]] = []
         self._seats: list[_Seat[W]] = []
         self._failed_starts = 0
+        self._tally = _Tally()
+        self._warned: set[str] = set()
         self._closed = False
         self._start_deadline = time.monotonic() + limits.start
         try:
@@ -131,6 +164,22 @@ class PoolEvaluator(Generic[W]):
     def workers(self) -> int:
         """How many jobs run at a time."""
         return self._workers
+
+    @property
+    def status(self) -> PoolStatus:
+        """What the workers do and hold, as far as they have said."""
+        tally = self._tally
+        return PoolStatus(
+            workers=self._workers,
+            ready=sum(seat.ready for seat in self._seats),
+            busy=sum(seat.attempt is not None for seat in self._seats),
+            resident_bytes=sum(seat.resident for seat in self._seats),
+            peak_resident_bytes=tally.peak_resident_bytes,
+            recycled=tally.recycled,
+            deaths=tally.deaths,
+            timeouts=tally.timeouts,
+            over_memory=tally.over_memory,
+        )
 
     def submit(self, job: Job) -> None:
         """Queue a job, and send it at once if a worker is known to be free."""
@@ -180,13 +229,16 @@ class PoolEvaluator(Generic[W]):
                 self._send(seat, self._queue.popleft())
 
     def _send(self, seat: _Seat[W], attempt: _Attempt) -> None:
-        job = attempt.job
+        job, limits = attempt.job, self._limits
         shape = (job.task, job.steps, len(job.seeds), len(job.learning_rates), job.split)
+        known = shape in seat.seen
+        seconds = None if limits.job is None else limits.job + (0.0 if known else limits.set_up)
         seat.attempt, seat.begun = attempt, time.monotonic()
-        if self._limits.job is not None:
-            seat.deadline = seat.begun + self._limits.job + (0.0 if shape in seat.seen else self._limits.set_up)
+        seat.deadline = None if seconds is None else seat.begun + seconds
         seat.seen.add(shape)
-        seat.worker.send(job)
+        # A library may abort where the system refuses it memory. If that was the first death, the watch alone tells.
+        refuse = attempt.deaths == 0
+        seat.worker.send(Assignment(job, limits.memory, 0 if known else limits.memory_set_up, refuse, seconds))
 
     def _step(self, end: float | None) -> None:
         """Wait for one round of events, or until the first deadline, and deal with them."""
@@ -206,17 +258,42 @@ class PoolEvaluator(Generic[W]):
 
     def _handle(self, seat: _Seat[W], event: Event) -> None:
         match event:
-            case Ready(numerics):
-                self._welcome(seat, numerics)
-            case Answer(score) if seat.attempt is not None:
-                self._finished.append((seat.attempt.job, score))
-                seat.attempt = None
+            case Ready():
+                self._welcome(seat, event)
+            case Answer() if seat.attempt is not None:
+                self._take(seat, seat.attempt.job, event)
             case Answer():
                 self._replace(seat)  # An answer to nothing: this worker cannot be trusted.
             case Death(reason):
                 self._bury(seat, reason)
 
-    def _welcome(self, seat: _Seat[W], numerics: str) -> None:
+    def _take(self, seat: _Seat[W], job: Job, answer: Answer) -> None:
+        self._finished.append((job, answer.score))
+        seat.attempt, seat.resident = None, answer.resident
+        seat.answers += 1
+        tally, recycle = self._tally, self._limits.recycle
+        tally.peak_resident_bytes = max(tally.peak_resident_bytes, answer.peak)
+        if answer.exhausted:
+            tally.over_memory += 1
+            _log.warning("job %d %s; its worker is replaced", job.number, answer.score.message)
+            self._replace(seat)
+        elif recycle is not None and answer.resident > recycle:
+            tally.recycled += 1
+            if seat.answers == 1:
+                self._warn_once(
+                    "recycle",
+                    f"a worker holds {answer.resident / 2**20:,.0f} MiB after a single job, so that it is replaced "
+                    f"after each: allow more than {recycle / 2**20:,.0f} MiB (Limits.recycle)",
+                )
+            self._replace(seat)
+
+    def _warn_once(self, about: str, message: str) -> None:
+        if about not in self._warned:
+            self._warned.add(about)
+            _log.warning(message)
+
+    def _welcome(self, seat: _Seat[W], worker: Ready) -> None:
+        numerics = worker.numerics
         if self._numerics is not None and numerics != self._numerics:
             self._fail(
                 f"workers compute with different numerics, so their scores cannot be compared: one with "
@@ -224,10 +301,16 @@ class PoolEvaluator(Generic[W]):
             )
         self._numerics = numerics
         self._failed_starts = 0
-        seat.ready = True
+        seat.ready, seat.resident = True, worker.resident
+        if self._limits.memory is not None and not worker.resident:
+            self._warn_once("memory", "this system does not tell what a process holds: no limit of memory is held")
 
     def _bury(self, seat: _Seat[W], reason: str) -> None:
+        if seat.attempt is not None and seat.deadline is not None and time.monotonic() >= seat.deadline:
+            self._time_out(seat, seat.attempt.job)  # It ended by itself before the driver came to end it.
+            return
         attempt, seat.attempt = seat.attempt, None
+        self._tally.deaths += seat.ready
         if not seat.ready:
             self._failed_starts += 1
             _log.warning("a worker died while starting (%s)", reason)
@@ -252,12 +335,15 @@ class PoolEvaluator(Generic[W]):
         now = time.monotonic()
         for seat in list(self._seats):
             if seat.attempt is not None and seat.deadline is not None and now >= seat.deadline:
-                job = seat.attempt.job
-                _log.warning("job %d gave no answer within its time; its worker is replaced", job.number)
-                message = f"no answer within {self._limits.job:g} s"
-                score = Score(Status.TIMEOUT, None, (), 0, now - seat.begun, message=message)
-                self._finished.append((job, score))
-                self._replace(seat)
+                self._time_out(seat, seat.attempt.job)
+
+    def _time_out(self, seat: _Seat[W], job: Job) -> None:
+        _log.warning("job %d gave no answer within its time; its worker is replaced", job.number)
+        self._tally.timeouts += 1
+        seconds = time.monotonic() - seat.begun
+        message = f"no answer within {self._limits.job:g} s"
+        self._finished.append((job, Score(Status.TIMEOUT, None, (), 0, seconds, message=message)))
+        self._replace(seat)
 
     def _replace(self, seat: _Seat[W]) -> None:
         seat.worker.kill()

@@ -17,17 +17,16 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from typing import cast, final
 
+from evolion.evaluators.containment import Assignment, Containment
 from evolion.evaluators.environment import numerics_tag, settings
+from evolion.evaluators.memory import go_first
 from evolion.evaluators.pool import Limits, PoolEvaluator, check_workers
-from evolion.evaluators.types import Job
 from evolion.evaluators.worker import (
-    Answer,
     Death,
     EvaluateFunction,
     Event,
     TagFunction,
     Work,
-    answer,
     default_function,
     describe,
     reference,
@@ -59,12 +58,12 @@ class ProcessWorker:
     """A worker process and the driver's end of its pipe."""
 
     process: SpawnProcess
-    connection: "Connection[Job, Event]"
+    connection: "Connection[Assignment, Event]"
 
-    def send(self, job: Job) -> None:
+    def send(self, assignment: Assignment) -> None:
         """Hand over a job."""
         try:
-            self.connection.send(job)
+            self.connection.send(assignment)
         except (BrokenPipeError, ConnectionResetError):
             return  # It has died: `receive` will say so.
 
@@ -126,9 +125,9 @@ class ProcessWorkers:
 
 
 def _owner(
-    item: object, sources: "dict[Connection[Job, Event], ProcessWorker]", sentinels: dict[int, ProcessWorker]
+    item: object, sources: "dict[Connection[Assignment, Event], ProcessWorker]", sentinels: dict[int, ProcessWorker]
 ) -> ProcessWorker:
-    return sentinels[item] if isinstance(item, int) else sources[cast("Connection[Job, Event]", item)]
+    return sentinels[item] if isinstance(item, int) else sources[cast("Connection[Assignment, Event]", item)]
 
 
 def _ending(code: int | None) -> str:
@@ -156,22 +155,27 @@ def _without_interrupts() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _serve(connection: "Connection[Event, Job]", work: Work) -> None:
+def _serve(connection: "Connection[Event, Assignment]", work: Work) -> None:
     """Answer jobs until the driver is gone: what a worker process runs."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_driver, daemon=True).start()
+    go_first()
     try:
         function, ready = work.begin()
     except Exception as error:
         connection.send(Death(describe(error)))
         return
     connection.send(ready)
+    containment = Containment(function)
     while True:
         try:
-            job = connection.recv()
+            assignment = connection.recv()
         except EOFError:
             return
-        connection.send(Answer(answer(function, job)))
+        answer = containment.run(assignment)
+        connection.send(answer)
+        if answer.exhausted:
+            os._exit(1)  # The job may still be running.
 
 
 def _end_with_driver() -> None:

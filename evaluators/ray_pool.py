@@ -10,28 +10,29 @@ survive that has to be on disk before.
 import logging
 import os
 import socket
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
+from evolion.evaluators.containment import Assignment, Containment
 from evolion.evaluators.environment import numerics_tag, processors, settings
 from evolion.evaluators.pool import Limits, PoolEvaluator, check_workers
-from evolion.evaluators.types import EvaluatorUnavailable, Job, Score
+from evolion.evaluators.types import EvaluatorUnavailable
 from evolion.evaluators.worker import (
     Answer,
     Death,
     EvaluateFunction,
     Event,
-    Ready,
     TagFunction,
     Work,
-    answer,
     default_function,
     describe,
     reference,
 )
 
 _CONNECT_SECONDS = 5.0
+_LEAVE_SECONDS = 2.0
 _OBJECT_STORE_BYTES = 200 * 2**20
 _LOCAL_ENVIRONMENT = {
     # Ray runs its workers at niceness 15; on a machine that does anything else they would starve.
@@ -147,21 +148,28 @@ class RemoteWorker:
 
     def __init__(self, work: Work) -> None:
         self._work = work
-        self._function: EvaluateFunction | None = None
+        self._containment: Containment | None = None
 
     def start(self) -> Event:
         """Load the function."""
         try:
-            self._function, ready = self._work.begin()
+            function, ready = self._work.begin()
         except Exception as error:
             return Death(describe(error))
+        self._containment = Containment(function)
         return ready
 
-    def evaluate(self, job: Job) -> Score:
+    def evaluate(self, assignment: Assignment) -> Answer:
         """Score a job."""
-        if self._function is None:
+        if self._containment is None:
             raise RuntimeError("evaluate before start")
-        return answer(self._function, job)
+        answer = self._containment.run(assignment)
+        if answer.exhausted:
+            # The job may still be running. The driver ends this process when it has the answer; if there is none, this.
+            timer = threading.Timer(_LEAVE_SECONDS, os._exit, [1])
+            timer.daemon = True
+            timer.start()
+        return answer
 
 
 @final
@@ -172,9 +180,9 @@ class RayWorker:
         self.actor = actor
         self.call: Any = actor.start.remote()
 
-    def send(self, job: Job) -> None:
+    def send(self, assignment: Assignment) -> None:
         """Hand over a job."""
-        self.call = self.actor.evaluate.remote(job)
+        self.call = self.actor.evaluate.remote(assignment)
 
     def kill(self) -> None:
         """End the actor's process."""
@@ -228,7 +236,7 @@ def _outcome(worker: RayWorker) -> Event:
 
     call, worker.call = worker.call, None
     try:
-        value: Event | Score = ray.get(call)
+        event: Event = ray.get(call)
     except ray.exceptions.RayError as error:
         return Death(describe(error))
-    return value if isinstance(value, Ready | Death | Answer) else Answer(value)
+    return event

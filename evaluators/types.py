@@ -7,7 +7,7 @@ from evolion.primitives.program import Program
 from evolion.proxies.curvature import Curvature
 from evolion.proxies.score import Run, Score, Status
 
-__all__ = ["Evaluator", "EvaluatorUnavailable", "Job", "Run", "Score", "Status"]
+__all__ = ["Evaluator", "EvaluatorUnavailable", "Job", "PoolStatus", "Run", "Score", "Status"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +28,34 @@ class Job:
     curvature: Curvature = field(default_factory=Curvature)
 
 
+@dataclass(frozen=True, slots=True)
+class PoolStatus:
+    """What the workers of an evaluator do, hold and have been through: for people to look at, nothing is decided by it.
+
+    Attributes:
+        workers: How many there are to be.
+        ready: Those that have started.
+        busy: Those with a job.
+        resident_bytes: What all of them held together after the latest job of each; 0 where the system does not say.
+        peak_resident_bytes: The most that one of them has held at any time, those that are gone included.
+        recycled: Workers replaced between two jobs, for what they held.
+        deaths: Workers that died once they were ready.
+        timeouts: Jobs without an answer in time.
+        over_memory: Jobs that needed more memory than their limit.
+
+    """
+
+    workers: int
+    ready: int = 0
+    busy: int = 0
+    resident_bytes: int = 0
+    peak_resident_bytes: int = 0
+    recycled: int = 0
+    deaths: int = 0
+    timeouts: int = 0
+    over_memory: int = 0
+
+
 class EvaluatorUnavailable(RuntimeError):
     """Evaluations cannot be done at all: a library is missing, nobody answers, no worker starts. One line says what."""
 
@@ -46,6 +74,11 @@ class Evaluator(Protocol):
     @property
     def workers(self) -> int:
         """How many jobs run at a time."""
+        ...
+
+    @property
+    def status(self) -> PoolStatus:
+        """What the workers do and hold at this moment."""
         ...
 
     def submit(self, job: Job) -> None:

@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import Any
 
 from evolion.evaluators.environment import adopt
+from evolion.evaluators.memory import resident_bytes
 from evolion.evaluators.types import Job, Score, Status
 
 EvaluateFunction = Callable[[Job], Score]
@@ -17,16 +18,27 @@ _MESSAGE_LENGTH = 500
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """A worker has started and takes jobs. `numerics` is the tag of what it computes with."""
+    """A worker has started and takes jobs.
+
+    `numerics` is the tag of what it computes with, `resident` what it holds in memory, in bytes, 0 if it cannot tell:
+    then it cannot hold a limit of memory either.
+    """
 
     numerics: str
+    resident: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A worker has finished its job."""
+    """A worker has finished its job, or has given it up because it took too much memory (`exhausted`).
+
+    `resident` is what the worker holds after the job, `peak` the most that it ever held, in bytes.
+    """
 
     score: Score
+    resident: int = 0
+    peak: int = 0
+    exhausted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +67,7 @@ class Work:
         adopt(self.settings)
         function: EvaluateFunction = resolve(self.function)
         tag: TagFunction = resolve(self.tag)
-        return function, Ready(tag())
+        return function, Ready(tag(), resident_bytes())
 
 
 def default_function() -> EvaluateFunction:

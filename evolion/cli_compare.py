@@ -165,7 +165,8 @@ def _run(
         print(f"evolion: {task} is left out: {reason}", file=sys.stderr)
 
     def make() -> Evaluator:
-        return make_evaluator(workers, limits=Limits(job=timeout), inline=workers == 1)
+        inline = workers == 1
+        return make_evaluator(workers, limits=None if inline else Limits(job=timeout), inline=inline)
 
     with view_on(sys.stderr, quiet=quiet, lines=progress) as observer:
         return compare(manifest, folder, make, observer=observer)

@@ -10,7 +10,7 @@ from evolion.evaluators.protocol.execution import Prepared
 from evolion.evaluators.protocol.plan import Plan, make_plan
 from evolion.evaluators.protocol.stages import Subject
 from evolion.evaluators.tuning import Box
-from evolion.evaluators.types import Job, Score
+from evolion.evaluators.types import Job, PoolStatus, Score
 from evolion.proxies.schedules import multipliers
 from evolion.proxies.score import Status
 
@@ -51,6 +51,10 @@ class AnalyticEvaluator:
     seen: list[Job] = field(default_factory=list)
     most: int = 0
     closed: bool = False
+
+    @property
+    def status(self) -> PoolStatus:
+        return PoolStatus(self.workers, self.workers, min(self.workers, len(self.jobs)))
 
     def submit(self, job: Job) -> None:
         self.jobs.append(job)

@@ -5,7 +5,7 @@ import random
 from dataclasses import dataclass, field
 
 from evolion.config import AblationConfig, RetestConfig, RetestTask, RunConfig, SearchConfig, StageConfig
-from evolion.evaluators.types import Job, Score
+from evolion.evaluators.types import Job, PoolStatus, Score
 from evolion.primitives.keys import behavioural_key
 from evolion.proxies.score import Run, Status
 
@@ -37,6 +37,10 @@ class StubEvaluator:
     jobs: list[Job] = field(default_factory=list)
     seen: list[Job] = field(default_factory=list)
     closed: bool = False
+
+    @property
+    def status(self) -> PoolStatus:
+        return PoolStatus(self.workers, self.workers, min(self.workers, len(self.jobs)))
 
     def submit(self, job: Job) -> None:
         self.jobs.append(job)
