@@ -136,6 +136,8 @@ class ScoreStore:
                 raise StoreError(f"there is no score store {path}")
             if not path.absolute().parent.is_dir():
                 raise StoreError(f"cannot make the score store {path}: there is no folder {path.absolute().parent}")
+        if path.is_dir():
+            raise StoreError(f"{path} is a folder; name a file for the score store")
         connection = None
         try:
             connection = _connected(path, readonly)

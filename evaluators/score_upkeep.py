@@ -253,7 +253,8 @@ def remove(store: ScoreStore, numbers: Sequence[int]) -> int:
     with store.reading():
         free = store.connection.execute("PRAGMA freelist_count").fetchone()[0]
         for _ in range(-(-free // _PAGES)):
-            store.connection.execute(f"PRAGMA incremental_vacuum({_PAGES})").fetchall()
+            # As a script, which is stepped to its end: `execute` stops after the first page.
+            store.connection.executescript(f"PRAGMA incremental_vacuum({_PAGES})")
         # Where somebody reads just now, the file shrinks at the next opportunity.
         store.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
     return gone
