@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from evolion.evaluators.stages import Reason
 from evolion.run_files import is_running
+from evolion.shared_scores import StoreUse, store_use
 from evolion.view import fitness_text
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ __all__ = ["funnel", "status_lines", "status_of"]
 def status_of(store: RunStore) -> dict[str, Any]:
     """Return the state of a run, for JSON."""
     counts, best, winner = store.counts(), store.best(), store.winner()
+    shared = store_use(store.events())
     state = "running" if is_running(store.folder) else "finished" if winner else "stopped"
     return {
         "folder": str(store.folder),
@@ -39,6 +41,7 @@ def status_of(store: RunStore) -> dict[str, Any]:
         "best": {"number": best.number, "fitness": best.fitness} if best else None,
         "winner": {"number": winner.number, "text": winner.text} if winner else None,
         "table": store.get_record("table"),
+        "store": shared.to_json() if shared else None,
         "environment": dict(store.environment),
     }
 
@@ -80,6 +83,8 @@ def status_lines(data: dict[str, Any]) -> list[str]:
     ]
     if data["best"]:
         lines.append(f"best        {fitness_text(data['best']['fitness'], data['best']['number'])}")
+    if data["store"]:
+        lines.append(f"store       {StoreUse(**data['store'])}")
     if data["state"] == "stopped":
         lines.append(f"continue with: evolion resume {folder}")
     elif data["state"] == "finished":

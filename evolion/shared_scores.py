@@ -54,15 +54,15 @@ class StoreUse:
     def __str__(self) -> str:
         """Say it in a line."""
         asked = self.hits + self.misses
-        parts = [f"{self.hits:,} of {asked:,} scores known, {self.seconds:,.0f} s of training saved"]
+        parts = [f"{self.hits:,} of {asked:,} scores were in {self.file}, {self.seconds:,.0f} s of training saved"]
         if self.other_numerics:
             made = " or ".join([*self.others[:_NAMED], *(["others"] if len(self.others) > _NAMED else [])])
             parts.append(
                 f"{self.other_numerics:,} scores of this store were made with other numerics ({made}) and were not used"
             )
         if self.problem:
-            parts.append(f"given up: {self.problem}")
-        return f"score store {self.file}: {'; '.join(parts)}"
+            parts.append(f"it was given up: {self.problem}")
+        return "; ".join(parts)
 
 
 @dataclass(slots=True)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from evolion.evaluators.score_keys import ScoreKey, dump_score, execution_key
+from evolion.evaluators.score_keys import ScoreKey, dump_score, executed, execution_key
 from evolion.evaluators.score_store import FORMAT, Entry, ScoreStore, StoreError
 from evolion.evaluators.score_upkeep import damages, doomed, holdings, remove, retrained, tasks_of
 from evolion.evaluators.types import Job
@@ -330,7 +330,7 @@ def test_training_again_finds_a_score_that_is_not_true(path: Path) -> None:
         assert not list(retrained(store, "elsewhere", {KEY.task_digest}, 5, 0, train))
         assert not list(retrained(store, KEY.numerics, set(), 5, 0, train))
     assert [(job.program, job.task, job.steps, job.seeds, job.learning_rates, job.split) for job in seen[:2]] == [
-        (program(number), "digits-mlp", KEY.steps, KEY.seeds, KEY.learning_rates, KEY.split) for number in (0, 1)
+        (executed(program(number)), "digits-mlp", KEY.steps, KEY.seeds, KEY.learning_rates, KEY.split) for number in (0, 1)
     ]
 
 
