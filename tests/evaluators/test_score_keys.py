@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from evolion.evaluators import score_keys
 from evolion.evaluators.evaluate import evaluate_compiled, evaluate_job
 from evolion.evaluators.score_keys import execution_key, origin
 from evolion.evaluators.types import Job, Score
@@ -98,6 +99,7 @@ def test_keys_are_the_same_in_every_process() -> None:
         "import sys\nfrom evolion.evaluators.score_keys import execution_key, origin\n"
         "from evolion.primitives.parser import parse\nprint(execution_key(parse(sys.argv[1])), origin('tag'))"
     )
+    score_keys._code.cache_clear()  # somebody may be at work on the sources
     done = subprocess.run([sys.executable, "-c", script, WRITTEN], capture_output=True, text=True, check=True)
     assert done.stdout == f"{execution_key(parse(WRITTEN))} {origin('tag')}\n"
 
