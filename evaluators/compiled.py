@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -16,7 +17,14 @@ from evolion.primitives.layout import Layout
 from evolion.primitives.program import RESERVED, Program
 from evolion.proxies.curvature import Curvature
 
-__all__ = ["compile_and_run"]
+__all__ = ["KEPT", "CompiledLoops", "compile_and_run", "compiled_loops"]
+
+KEPT = 8
+"""So many compiled programs stay in memory, 2 MB each for a small network; those used longest ago are dropped.
+
+Dropping one frees all of it: measured with jax 0.10.2, a process is as large after 40 programs as after 10. Clearing
+jax's own caches (`jax.clear_caches`) gains nothing beyond that and would drop the interpreter's loop as well.
+"""
 
 ARGUMENTS = ("weight_decay",)
 """Hyperparameters that a compiled loop takes as arguments: what is tuned by many trials shares one compilation."""
@@ -59,7 +67,29 @@ def _tensors(vector: jax.Array, layout: Layout) -> list[jax.Array]:
     return [jnp.reshape(vector[start : start + size], shape) for start, size, shape in places]
 
 
-@lru_cache(maxsize=8)
+@dataclass(frozen=True, slots=True)
+class CompiledLoops:
+    """The training loops compiled for one program each, in this process.
+
+    Attributes:
+        kept: How many are in memory now, at most `KEPT`.
+        built: How many were built since the process began; one that was dropped and built again counts twice.
+        reused: How many runs found theirs in memory.
+
+    """
+
+    kept: int
+    built: int
+    reused: int
+
+
+def compiled_loops() -> CompiledLoops:
+    """Return how many compiled loops this process holds and has built."""
+    info = _compiled.cache_info()
+    return CompiledLoops(info.currsize, info.misses, info.hits)
+
+
+@lru_cache(maxsize=KEPT)
 def _compiled(program: Program, task: str, curvature: Curvature | None) -> TrainingLoop:
     flat = flat_task(task)
     return training_loop(flat, _rule(program, flat.layout), curvature)
@@ -77,7 +107,7 @@ def compile_and_run(
     """Train `task` with a program compiled for it; `learning_rates` is the rate of every step.
 
     A program that reads `hess` is given the estimate that `curvature` names; others do not depend on it. Learning
-    rates, weight decays and seeds share one compilation; the last eight programs are kept.
+    rates, weight decays and seeds share one compilation; the last `KEPT` programs are kept.
     """
     steps = len(learning_rates)
     table = np.stack(

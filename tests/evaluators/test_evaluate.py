@@ -6,7 +6,9 @@ import logging
 import math
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 import jax
@@ -15,16 +17,26 @@ import numpy as np
 import pytest
 
 from evolion.discovered.library import known
-from evolion.evaluators import evaluate
-from evolion.evaluators.evaluate import evaluate_compiled, evaluate_job
+from evolion.evaluators import compiled, evaluate
+from evolion.evaluators.compiled import KEPT, CompiledLoops, compiled_loops
+from evolion.evaluators.encoding import CapacityError, encode
+from evolion.evaluators.evaluate import evaluate_compiled, evaluate_interpreted, evaluate_job
 from evolion.evaluators.loop import Outcome, StepInputs
 from evolion.evaluators.types import Job, Score, Status
+from evolion.primitives.keys import ProbeStatus, probe
 from evolion.primitives.parser import parse
 from evolion.primitives.program import Program
 from evolion.proxies.registry import get_task
 from evolion.proxies.schedules import multipliers
+from evolion.search.mutation import MutationConfig, mutate
 
 TASK, STEPS = "digits-mlp", 30
+CHILDREN = 20
+TOLERANCE, STRICT, STRICT_SHARE = 2e-2, 1e-4, 0.8
+"""How far the two paths may be apart in the final loss, relative to it: any program, and all but a few of them."""
+
+TEN = ("adabelief", "adam", "adamax", "adan", "adopt", "lion", "momentum", "rmsprop", "sgd", "yogi")
+COMPILATION = "/jax/core/compile/backend_compile_duration"
 BOTH = pytest.mark.parametrize("path", [evaluate_job, evaluate_compiled], ids=["interpreted", "compiled"])
 Path = Callable[[Job], Score]
 
@@ -206,6 +218,7 @@ prepare()
 from evolion.discovered.library import known
 from evolion.evaluators.evaluate import evaluate_job
 from evolion.evaluators.types import Job
+from evolion.primitives.keys import ProbeStatus, probe
 from evolion.primitives.parser import parse
 noisy = parse("def train(g, noise, loss):\\n    return 0.01 * g * loss + 0.001 * noise\\n")
 for program in (known()["adamw_seed"], noisy):
@@ -252,3 +265,100 @@ def test_trials_of_a_compiled_program_share_one_compilation(caplog: pytest.LogCa
     assert not [record for record in caplog.records if "Compiling run" in record.getMessage()]
     assert others[0] == first
     assert len({score.loss for score in others}) == len(others)
+
+
+@pytest.fixture
+def compilations() -> Iterator[list[str]]:
+    """The functions that jax has compiled or looked up among compiled ones since the test began."""
+    found: list[str] = []
+
+    def listen(event: str, _: float, **about: Any) -> None:
+        if event == COMPILATION:
+            found.append(str(about.get("fun_name")))
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    yield found
+    jax.monitoring.unregister_event_duration_listener(listen)
+
+
+def children(count: int) -> list[Program]:
+    """Different children of the warm start, as a search trains them."""
+    rng, found = np.random.default_rng(5), {}
+    config = MutationConfig(maximum_statements=30).for_seed(known()["adamw_seed"])
+    while len(found) < count:
+        child = known()["adamw_seed"]
+        for _ in range(int(rng.integers(1, 5))):
+            child, _ = mutate(child, rng, config)
+        result = probe(child)
+        if result.status is ProbeStatus.OK:
+            found[result.key] = child
+    return list(found.values())
+
+
+def test_a_search_compiles_for_its_first_candidate_alone(compilations: list[str]) -> None:
+    """Children of a search differ in their instructions, horizons, seeds and rates, and none of that is compiled for.
+
+    Whether the counting works is seen by a horizon that needs a loop of its own.
+    """
+    first, *others = children(CHILDREN)
+    evaluate_job(job(first, steps=12, seeds=(0, 1)))
+    compilations.clear()
+    for number, child in enumerate(others):
+        options = {"steps": 5 + number, "seeds": (number, number + 1), "learning_rates": (1e-3 * (number + 1),)}
+        evaluate_job(job(child, **options, split="test" if number % 2 else "validation"))
+    assert compilations == []
+    evaluate_compiled(job("def train(g, lr):\n    return lr * g * 1.25\n", steps=2))
+    assert len(compilations) == 1
+
+
+def test_compiled_programs_do_not_pile_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that compiles survivors for days holds the last few loops; a dropped one leaves nothing behind."""
+    assert compiled._compiled.cache_parameters()["maxsize"] == KEPT
+    kept = 2
+    monkeypatch.setattr(compiled, "_compiled", lru_cache(maxsize=kept)(compiled._compiled.__wrapped__))
+    held = []
+    for number in range(1, 7):
+        text = f"def train(g, lr):\n    return {number} * lr * g\n"
+        for steps in (2, 3):
+            score = evaluate_compiled(replace(job(text, steps=steps), task="noisy-quadratic"))
+            assert score.status is Status.OK
+        held.append(len(jax.devices()[0].client.live_executables()))
+    assert compiled_loops() == CompiledLoops(kept=kept, built=6, reused=6)
+    assert held[kept:] == [held[kept]] * (len(held) - kept)
+
+
+@pytest.mark.slow
+def test_every_known_program_scores_the_same_on_both_paths() -> None:
+    """Which path a program takes is a matter of cost: nearly all differ in the last bits, chaotic ones by a percent.
+
+    Programs that divide by the root of what is nearly zero magnify rounding within tens of steps, as they would magnify
+    any other change.
+    """
+    rate = get_task(TASK).learning_rates[1]
+    apart: dict[str, float] = {}
+    for name, program in known().items():
+        try:
+            encode(program)
+        except CapacityError:
+            continue
+        one = job(program, learning_rates=(rate,))
+        ours, theirs = evaluate_interpreted(one), evaluate_compiled(one)
+        assert ours.status is theirs.status, name
+        if ours.loss is not None and theirs.loss is not None:
+            apart[name] = abs(ours.loss - theirs.loss) / abs(theirs.loss)
+    assert len(apart) > 30
+    assert max(apart.values()) < TOLERANCE, apart
+    assert sum(value < STRICT for value in apart.values()) >= STRICT_SHARE * len(apart), apart
+
+
+@pytest.mark.slow
+def test_both_paths_rank_ten_known_optimizers_alike() -> None:
+    """At the task's own horizon and grid of rates the order of ten optimizers does not hang on how they are run."""
+    task = get_task(TASK)
+    jobs = {name: job(known()[name], steps=task.steps, learning_rates=task.learning_rates) for name in TEN}
+    orders = []
+    for path in (evaluate_interpreted, evaluate_compiled):
+        losses = {name: path(one).loss for name, one in jobs.items()}
+        assert None not in losses.values()
+        orders.append(sorted(losses, key=lambda name: losses[name] or math.inf))
+    assert orders[0] == orders[1]
