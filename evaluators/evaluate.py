@@ -19,7 +19,7 @@ from evolion.primitives.dataflow import remove_dead_code
 from evolion.proxies.schedules import multipliers
 from evolion.proxies.score import Score, Status, score_of_run
 
-__all__ = ["evaluate_compiled", "evaluate_interpreted", "evaluate_job"]
+__all__ = ["evaluate_compiled", "evaluate_interpreted", "evaluate_job", "score_of_outcome", "score_of_runs"]
 
 Train = Callable[[NDArray[np.float32], int], Outcome]
 """(the learning rate of every step, seed) to the outcome of one training run."""
@@ -74,11 +74,15 @@ def _score(job: Job, train: Train) -> Score:
     started = time.perf_counter()
     shape = multipliers(job.steps)
     by_rate = [
-        [_one(job, train, (rate * shape).astype(np.float32), rate, seed) for seed in job.seeds]
+        [score_of_outcome(job, train((rate * shape).astype(np.float32), seed), rate, seed) for seed in job.seeds]
         for rate in job.learning_rates
     ]
+    return score_of_runs(job, by_rate, time.perf_counter() - started)
+
+
+def score_of_runs(job: Job, by_rate: Sequence[Sequence[Score]], seconds: float) -> Score:
+    """Return the score of a job from those of its runs, one for each learning rate and seed."""
     runs = tuple(run for scores in by_rate for score in scores for run in score.runs)
-    seconds = time.perf_counter() - started
     finished = [scores for scores in by_rate if all(score.status is Status.OK for score in scores)]
     if not finished:
         longest = max((score for scores in by_rate for score in scores), key=lambda score: score.steps)
@@ -97,8 +101,8 @@ def _score(job: Job, train: Train) -> Score:
     )
 
 
-def _one(job: Job, train: Train, rates: NDArray[np.float32], rate: float, seed: int) -> Score:
-    outcome = train(rates, seed)
+def score_of_outcome(job: Job, outcome: Outcome, rate: float, seed: int) -> Score:
+    """Return the score of one training run of a job."""
     steps = int(outcome.steps)
     losses = np.asarray(outcome.losses)[:steps].tolist()
     return score_of_run(
