@@ -2,11 +2,12 @@
 
 Two guards hold the limit of memory, as neither sees everything. The kernel refuses data beyond it (RLIMIT_DATA): that
 also stops what keeps the interpreter to itself, so that no thread could watch it. And a look at the resident size every
-20 ms sees shared memory and mapped files too, and works where there is no such limit.
+20 ms sees shared memory and mapped files too, and works where there is no such limit. What does both, sharing memory
+while it keeps the interpreter, is left to the limit of time.
 
-What a library makes of a refusal is not told by its type: jax has a ValueError for it. So a job that ends in any error
-but MemoryError while data is limited runs a second time with the resident size alone watched; its error, if it is one
-of its own, comes again.
+What a library makes of a refusal is not told by its type: jax has a ValueError for it, Python's deque a SystemError. So
+a job that ends in another error than MemoryError runs a second time, with twice the data allowed and no more in use: if
+refusals were the cause it comes to use too much, if not, its error comes again.
 """
 
 import signal
@@ -21,7 +22,8 @@ from evolion.evaluators.types import Job, Score
 from evolion.evaluators.worker import Answer, EvaluateFunction, answer, crashed, describe
 
 _INTERVAL = 0.02
-_GRACE = 5.0
+_GRACE = 2.0
+_RESOURCE_EXHAUSTED = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +34,7 @@ class Assignment:
         job: The job.
         memory: What it may take beyond what the worker holds when it begins, in bytes; None without limit.
         memory_set_up: What it may take in addition because it is the first of its kind here.
-        refuse: Whether the system refuses data beyond the limit, besides the watch.
+        repeated: Whether a worker has died of it before: a library may end the process where it is refused memory.
         seconds: After this time and a few seconds the worker ends by itself, in case the driver does not end it.
 
     """
@@ -40,7 +42,7 @@ class Assignment:
     job: Job
     memory: int | None = None
     memory_set_up: int = 0
-    refuse: bool = True
+    repeated: bool = False
     seconds: float | None = None
 
 
@@ -71,13 +73,17 @@ class Containment:
 
     def _within(self, assignment: Assignment, budget: int) -> "_Outcome":
         outcome: _Outcome = ""
-        for refuse in (True, False) if assignment.refuse else (False,):
-            outcome = self._watched(assignment.job, budget if refuse else None, resident_bytes() + budget)
+        for factor in (2,) if assignment.repeated else (1, 2):
+            bound = resident_bytes() + budget
+            known_peak = max(bound, peak_resident_bytes())
+            outcome = self._watched(assignment.job, factor * budget, bound)
             if not isinstance(outcome, str):
                 break
+            if peak_resident_bytes() > known_peak:
+                return None
         return outcome
 
-    def _watched(self, job: Job, data: int | None, resident: int) -> "_Outcome":
+    def _watched(self, job: Job, data: int, resident: int) -> "_Outcome":
         try:
             with data_limit(data):
                 future = self._thread.submit(self._attempt, job)
@@ -94,7 +100,15 @@ class Containment:
         except MemoryError:
             return None
         except (Exception, SystemExit) as error:
-            return describe(error)
+            return None if _refused(error) else describe(error)
+
+
+def _refused(error: BaseException) -> bool:
+    """Whether jax says by its code of errors (absl::StatusCode) that the CPU's memory was not enough."""
+    jax = sys.modules.get("jax")
+    if jax is None or not isinstance(error, jax.errors.JaxRuntimeError):
+        return False
+    return getattr(error, "error_code", None) == _RESOURCE_EXHAUSTED and jax.default_backend() == "cpu"
 
 
 _Outcome = Score | str | None

@@ -236,9 +236,8 @@ class PoolEvaluator(Generic[W]):
         seat.attempt, seat.begun = attempt, time.monotonic()
         seat.deadline = None if seconds is None else seat.begun + seconds
         seat.seen.add(shape)
-        # A library may abort where the system refuses it memory. If that was the first death, the watch alone tells.
-        refuse = attempt.deaths == 0
-        seat.worker.send(Assignment(job, limits.memory, 0 if known else limits.memory_set_up, refuse, seconds))
+        extra = 0 if known else limits.memory_set_up
+        seat.worker.send(Assignment(job, limits.memory, extra, attempt.deaths > 0, seconds))
 
     def _step(self, end: float | None) -> None:
         """Wait for one round of events, or until the first deadline, and deal with them."""

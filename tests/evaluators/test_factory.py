@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from dataclasses import Field, fields, replace
 
 import pytest
 from laws.evaluator_laws import job, run
@@ -25,6 +26,8 @@ def test_inline_has_one_worker() -> None:
         make_evaluator(2, inline=True, function=behave)
     with pytest.raises(ValueError, match="no Ray address"):
         make_evaluator(1, "local", inline=True, function=behave)
+    with pytest.raises(ValueError, match="no limits"):
+        make_evaluator(inline=True, limits=Limits(), function=behave)
 
 
 def test_no_workers_and_wrong_addresses_are_errors() -> None:
@@ -35,11 +38,14 @@ def test_no_workers_and_wrong_addresses_are_errors() -> None:
         make_evaluator(1, "nowhere", function=behave)
 
 
-@pytest.mark.parametrize("limits", [{"job": 0.0}, {"job": -1.0}, {"set_up": -1.0}, {"start": 0.0}], ids=str)
-def test_limits_are_positive(limits: dict[str, float]) -> None:
-    """A limit of nothing would time out every job."""
+@pytest.mark.parametrize("limit", fields(Limits), ids=lambda limit: limit.name)
+def test_limits_are_positive(limit: Field[float]) -> None:
+    """A limit of nothing would end every job."""
     with pytest.raises(ValueError, match="positive"):
-        Limits(**limits)
+        replace(Limits(), **{limit.name: -1})
+    if limit.name not in ("set_up", "memory_set_up"):
+        with pytest.raises(ValueError, match="positive"):
+            replace(Limits(), **{limit.name: 0})
 
 
 def test_evaluators_load_neither_jax_nor_ray() -> None:

@@ -24,6 +24,12 @@ class TestInlineEvaluator(EvaluatorLaws):
                 evaluator.submit(job(number))
             assert [[item.number for item, _ in evaluator.collect()] for _ in range(4)] == [[0], [1], [2], []]
 
+    def test_what_the_process_holds_is_told(self, start: Start) -> None:
+        """Where there is one process alone, a person sees the same as of workers."""
+        status = start(behave).status
+        assert (status.workers, status.ready, status.busy) == (1, 1, 0)
+        assert 2**20 < status.resident_bytes <= status.peak_resident_bytes
+
     def test_an_interrupt_reaches_the_caller(self) -> None:
         """Ctrl-C during a job is no failure of the job."""
 

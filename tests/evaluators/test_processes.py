@@ -2,7 +2,6 @@ import os
 import signal
 import subprocess
 import sys
-import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,12 +17,13 @@ from evolion.evaluators.types import Job, Score
 DRIVER = """
 from laws.evaluator_laws import job, run
 from laws.job_functions import behave, fixed_tag
+from evolion.evaluators.pool import Limits
 from evolion.evaluators.processes import process_evaluator
 
 if __name__ == "__main__":
-    with process_evaluator(2, function=behave, tag=fixed_tag) as evaluator:
-        found = {int(score.loss) for score in run(evaluator, [job(n, "process_id") for n in range(20)]).values()}
-        evaluator.submit(job(20, "hang"))
+    with process_evaluator(2, limits=Limits(job={seconds}, set_up=0.0), function=behave, tag=fixed_tag) as evaluator:
+        found = {{int(score.loss) for score in run(evaluator, [job(n, "process_id") for n in range(20)]).values()}}
+        evaluator.submit(job(20, "{task}"))
         print(*found, flush=True)
         evaluator.collect()
 """
@@ -44,10 +44,12 @@ def start() -> Start:
 
 
 @contextmanager
-def driver(tmp_path: Path) -> Iterator[tuple["subprocess.Popen[str]", list[int]]]:
+def driver(
+    tmp_path: Path, task: str = "hang", seconds: float = 60.0
+) -> Iterator[tuple["subprocess.Popen[str]", list[int]]]:
     """A driver process, in a process group of its own, whose one pending job hangs; and its workers."""
     script = tmp_path / "driver.py"
-    script.write_text(textwrap.dedent(DRIVER), encoding="utf-8")
+    script.write_text(DRIVER.format(task=task, seconds=seconds), encoding="utf-8")
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
     with subprocess.Popen(
         [sys.executable, str(script)],
@@ -79,6 +81,13 @@ class TestProcessEvaluator(EvaluatorLaws, WorkerLaws, RealScoreLaws):
     def test_workers_end_with_a_killed_driver(self, tmp_path: Path) -> None:
         """kill -9 of the driver leaves no worker computing."""
         with driver(tmp_path) as (process, workers):
+            process.kill()
+            process.wait()
+            assert all(gone(worker) for worker in workers)
+
+    def test_a_hung_worker_ends_with_its_limit_where_no_driver_is(self, tmp_path: Path) -> None:
+        """A job that keeps the interpreter to itself, so that its worker cannot see the driver gone, is ended too."""
+        with driver(tmp_path, "hang_with_the_interpreter", 1.0) as (process, workers):
             process.kill()
             process.wait()
             assert all(gone(worker) for worker in workers)

@@ -3,13 +3,14 @@
 import os
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 from laws import job_functions
-from laws.job_functions import BEHAVIOURS, behave, fixed_tag
+from laws.job_functions import BEHAVIOURS, LARGE, behave, fixed_tag
 
 from evolion.evaluators.environment import numerics_tag
 from evolion.evaluators.inline import InlineEvaluator
@@ -23,6 +24,7 @@ Start = Callable[..., Any]
 SGD = parse("def train(g, lr):\n    update = lr * g\n    return update\n")
 MOMENTUM = parse("def train(g, m, lr, *, b1=0.9):\n    m = interp(g, m, b1)\n    return lr * m, m\n")
 PATIENT = Limits(start=60.0)
+CONTAINED = Limits(start=60.0, memory=50 * 2**20, memory_set_up=50 * 2**20)
 REAL_JOBS = tuple(Job(i, program, "digits-mlp", 20, (0,), (0.1, 0.01)) for i, program in enumerate((SGD, MOMENTUM)))
 
 
@@ -148,17 +150,66 @@ class WorkerLaws:
             assert run(evaluator, [job(1)]) == {1: answer(behave, job(1))}
 
     def test_a_job_that_hangs_is_timed_out(self, start: Start) -> None:
-        """One endless job costs its own time; its worker is gone, the others go on."""
-        limits = Limits(job=3.0, set_up=0.0, start=60.0)
-        tasks = {1: "hang", 4: "loop_for_ever"}
+        """One endless job costs its own time, whatever it does; its worker is gone, the others go on."""
+        limits = Limits(job=1.5, set_up=0.0, start=60.0)
+        tasks = {1: "hang", 2: "loop_for_ever", 5: "hang_without_signals", 6: "hang_with_the_interpreter"}
         with start(behave, limits=limits) as evaluator:
-            scores = run(evaluator, [job(number, tasks.get(number, "score")) for number in range(6)])
+            scores = run(evaluator, [job(number, tasks.get(number, "score")) for number in range(8)])
+            assert (evaluator.status.timeouts, evaluator.status.deaths) == (len(tasks), 0)
         for number, score in scores.items():
             if number in tasks:
-                assert (score.status, score.message) == (Status.TIMEOUT, "no answer within 3 s")
-                assert 3.0 <= score.seconds < 30.0
+                assert (score.status, score.message) == (Status.TIMEOUT, "no answer within 1.5 s")
+                assert 1.5 <= score.seconds < 30.0
             else:
                 assert score == answer(behave, job(number))
+
+    def test_a_compiled_loop_without_end_is_timed_out(self, start: Start) -> None:
+        """What runs inside XLA looks at no signal and no flag; it is ended as any other."""
+        with start(behave, workers=1, limits=Limits(job=0.5, set_up=60.0, start=60.0)) as evaluator:
+            scores = run(evaluator, [job(number, "loop_in_jax") for number in (0, 1)])
+        assert [scores[number].status for number in (0, 1)] == [Status.OK, Status.TIMEOUT]
+
+    def test_a_job_that_takes_too_much_memory_is_ended_alone(self, start: Start) -> None:
+        """However a job explodes, it is told from other deaths, early; the others get their scores, and nobody dies."""
+        _check_containment(
+            start, CONTAINED, "take_in_pieces", "take_at_once", "take_with_the_interpreter", "take_shared"
+        )
+
+    @pytest.mark.slow
+    def test_a_job_that_takes_too_much_memory_through_jax_is_ended_alone(self, start: Start) -> None:
+        """Where jax is refused memory it raises errors of several types; none of them hides the cause."""
+        limits = replace(CONTAINED, memory_set_up=400 * 2**20)
+        _check_containment(start, limits, "take_through_jax", "take_pieces_through_jax")
+
+    def test_a_death_for_want_of_memory_is_told_from_others(self, start: Start) -> None:
+        """A library that ends the process where it gets no memory does not hide the cause."""
+        with start(behave, workers=1, limits=CONTAINED) as evaluator:
+            scores = run(evaluator, [job(0, "end_process_if_refused"), job(1, "fail")])
+        assert scores[0].message == "needed more than 50 MiB of memory"
+        assert scores[1].message == "ValueError: no score for job 1"
+
+    def test_a_worker_that_holds_too_much_is_replaced_between_jobs(self, start: Start) -> None:
+        """Replacing workers changes no score and is no death: the limit below makes each job's worker a new one."""
+        jobs = [job(number, "process_id" if number < 2 else "score") for number in range(4)]
+        with start(behave, limits=Limits(start=60.0, recycle=1)) as evaluator:
+            scores = run(evaluator, jobs)
+            status = evaluator.status
+        assert scores[0].loss != scores[1].loss
+        assert all(gone(int(scores[number].loss or 0)) for number in (0, 1))
+        assert all(scores[number] == answer(behave, jobs[number]) for number in range(2, 4))
+        assert (status.recycled, status.deaths, status.timeouts, status.over_memory) == (len(jobs), 0, 0, 0)
+
+    def test_what_the_workers_hold_is_told(self, start: Start) -> None:
+        """A person sees how many workers work and what they hold, before, in the midst of and after jobs."""
+        with start(behave, limits=Limits(start=60.0, job=2.0, set_up=0.0)) as evaluator:
+            assert evaluator.status.workers == evaluator.workers == 2
+            assert evaluator.numerics
+            run(evaluator, [job(number) for number in range(4)])
+            after = evaluator.status
+            assert after.busy == 0
+            assert 2**20 < after.resident_bytes <= 2 * after.peak_resident_bytes
+            evaluator.submit(job(9, "sleep"))
+            assert evaluator.status.busy == 1
 
     def test_the_set_up_of_a_worker_is_not_held_against_its_job(self, start: Start) -> None:
         """The first job of a shape loads data and compiles; the limit of a job does not cover that."""
@@ -211,6 +262,20 @@ class WorkerLaws:
         """An evaluator without workers would wait for ever."""
         with pytest.raises(ValueError, match="at least 1"):
             start(behave, workers=0)
+
+
+def _check_containment(start: Start, limits: Limits, *behaviours: str) -> None:
+    tasks = {3 * number + 1: behaviour for number, behaviour in enumerate(behaviours)}
+    with start(behave, limits=limits) as evaluator:
+        scores = run(evaluator, [job(number, tasks.get(number, "score")) for number in range(3 * len(tasks) + 1)])
+        status = evaluator.status
+    for number, score in scores.items():
+        if number in tasks:
+            assert (score.status, score.message) == (Status.CRASHED, "needed more than 50 MiB of memory")
+        else:
+            assert score == answer(behave, job(number))
+    assert (status.over_memory, status.deaths, status.timeouts) == (len(tasks), 0, 0)
+    assert 0 < status.peak_resident_bytes < LARGE // 2
 
 
 class RealScoreLaws:

@@ -2,9 +2,13 @@
 
 import ctypes
 import hashlib
+import mmap
 import os
+import signal
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
+from itertools import islice, repeat
 from pathlib import Path
 
 from evolion.evaluators.types import Job, Run, Score, Status
@@ -92,6 +96,82 @@ def hang(job: Job) -> Score:
     return score(job)
 
 
+def hang_without_signals(job: Job) -> Score:
+    signal.pthread_sigmask(signal.SIG_BLOCK, set(signal.Signals))
+    return hang(job)
+
+
+def hang_with_the_interpreter(job: Job) -> Score:
+    """Sleep in C without letting any other thread of Python run."""
+    ctypes.PyDLL(None).sleep(600)
+    return score(job)
+
+
+def loop_in_jax(job: Job) -> Score:
+    """Run a compiled loop, without end but for job 0."""
+    import jax
+
+    stop = 1 if job.number == 0 else 0
+    jax.jit(lambda bound: jax.lax.while_loop(lambda i: i != bound, lambda i: i + 2, 1))(stop).block_until_ready()
+    return score(job)
+
+
+LARGE = 4 * 2**30
+"""What those below take if nothing ends them."""
+
+
+def take_in_pieces(job: Job) -> Score:
+    pieces = [bytes([number % 256]) * 2**20 for number in range(LARGE // 2**20)]
+    return score(job) if pieces else fail(job)
+
+
+def take_at_once(job: Job) -> Score:
+    import numpy as np
+
+    np.empty(LARGE, np.uint8).fill(1)
+    return score(job)
+
+
+def take_with_the_interpreter(job: Job) -> Score:
+    """Fill a list in C without letting any other thread of Python run."""
+    return score(job) if list(islice(iter(int, 1), LARGE // 8)) else fail(job)
+
+
+def take_blocks_with_the_interpreter(job: Job) -> Score:
+    """As above, in small blocks; where Python is refused one, it has an error that names no cause (CPython 3.11)."""
+    return score(job) if deque(repeat(None, LARGE // 8)) else fail(job)
+
+
+def take_shared(job: Job) -> Score:
+    """Fill memory that is shared, as far as there is anyone to share it with: the system sets no limit on it."""
+    with mmap.mmap(-1, LARGE) as shared:
+        for _ in range(LARGE // 2**20):
+            shared.write(b"x" * 2**20)
+    return score(job)
+
+
+def take_through_jax(job: Job) -> Score:
+    import jax.numpy as jnp
+
+    jnp.ones(LARGE // 4).block_until_ready()
+    return score(job)
+
+
+def take_pieces_through_jax(job: Job) -> Score:
+    import jax.numpy as jnp
+
+    pieces = [(jnp.zeros(2**20) + number).block_until_ready() for number in range(LARGE // 2**22)]
+    return score(job) if pieces else fail(job)
+
+
+def end_process_if_refused(job: Job) -> Score:
+    """Take too much memory as a library does that ends the process where it gets none."""
+    try:
+        return take_in_pieces(job)
+    except MemoryError:
+        os.abort()
+
+
 BEHAVIOURS: Mapping[str, Callable[[Job], Score]] = {
     function.__name__: function
     for function in (
@@ -107,6 +187,17 @@ BEHAVIOURS: Mapping[str, Callable[[Job], Score]] = {
         violate_memory,
         loop_for_ever,
         hang,
+        hang_without_signals,
+        hang_with_the_interpreter,
+        loop_in_jax,
+        take_in_pieces,
+        take_at_once,
+        take_with_the_interpreter,
+        take_blocks_with_the_interpreter,
+        take_shared,
+        take_through_jax,
+        take_pieces_through_jax,
+        end_process_if_refused,
     )
 }
 
