@@ -212,6 +212,7 @@ class RunConfig:
     Attributes:
         seed: Of everything random in the search.
         timeout: Seconds of wall time after which the evaluation of a candidate is given up.
+        memory: MiB that the evaluation of a candidate may take beyond what its worker holds; 0 sets no limit.
         search: Which programs are tried.
         stages: How a candidate is evaluated, cheapest first.
         retest: The comparison after the search.
@@ -221,6 +222,7 @@ class RunConfig:
 
     seed: Seed = 0
     timeout: Rate = 120.0
+    memory: Annotated[int, Field(strict=True, ge=0)] = 4096
     search: SearchConfig = SearchConfig()
     stages: Annotated[tuple[StageConfig, ...], Field(min_length=1)] = (
         StageConfig("digits-mlp", steps=100),

@@ -237,7 +237,8 @@ def _evaluator(given: Evaluator | None, workers: int | None, ray: str | None, co
     from evolion.evaluators.pool import Limits
 
     try:
-        made = make_evaluator(workers, ray, limits=Limits(job=config.timeout))
+        limits = Limits(job=config.timeout, memory=config.memory * 2**20 or None)
+        made = make_evaluator(workers, ray, limits=limits)
     except EvaluatorUnavailable as error:
         raise InputError(str(error)) from None
     try:

@@ -51,6 +51,7 @@ configs = st.builds(
     RunConfig,
     seed=st.integers(0, 2**31 - 1),
     timeout=numbers,
+    memory=st.integers(0, 10**6),
     search=st.builds(
         SearchConfig,
         algorithm=st.sampled_from(["regularized-evolution", "random", "constants-only"]),
@@ -135,6 +136,8 @@ BAD_OVERRIDES = {
     "search.mutations={insert=0, delete=0, modify=0}": "mutation",
     "seed=-1": "seed",
     "timeout=inf": "timeout",
+    "memory=-1": "memory",
+    "memory=0.5": "memory",
     "stages=[]": "stages",
     "stages=[{steps=3}]": "task",
     "stages.7.steps=1": "positions",
