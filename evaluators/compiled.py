@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,9 +13,8 @@ import numpy as np
 
 from evolion.evaluators.loop import Outcome, StepInputs, TrainingLoop, UpdateRule, flat_task, training_loop
 from evolion.primitives.jax_execution import initial_slots, stepper
-from evolion.primitives.kinds import Kind
 from evolion.primitives.layout import Layout
-from evolion.primitives.program import RESERVED, Program
+from evolion.primitives.program import Program
 from evolion.proxies.curvature import Curvature
 
 __all__ = ["KEPT", "CompiledLoops", "compile_and_run", "compiled_loops"]
@@ -30,30 +30,38 @@ ARGUMENTS = ("weight_decay",)
 """Hyperparameters that a compiled loop takes as arguments: what is tuned by many trials shares one compilation."""
 
 
+class _State(NamedTuple):
+    """Weights and slots between steps, arrays for each parameter tensor."""
+
+    weights: Sequence[jax.Array]
+    slots: Mapping[str, Any]
+    initial_weights: Sequence[jax.Array] | None
+
+
 def _rule(program: Program, layout: Layout) -> UpdateRule:
-    """Return the program as an update rule that works on the tensors and hands over one vector."""
+    """Return the program as an update rule that works on the tensors."""
     step = stepper(program)
     # Other numbers stay Python's, so that counts such as the steps of an iteration are known when the loop is compiled.
     fixed = {h.name: h.value for h in program.hyperparameters if h.name not in ARGUMENTS}
 
-    def init(_: Any, weights: jax.Array) -> dict[str, Any]:
+    def init(_: Any, weights: Sequence[jax.Array]) -> _State:
         slots = initial_slots(program, layout.shapes, jnp.float32)
-        return slots | ({"w0": _tensors(weights, layout)} if "w0" in program.inputs else {})
+        return _State(weights, slots, weights if "w0" in program.inputs else None)
 
-    def update(own: Any, state: dict[str, Any], inputs: StepInputs) -> tuple[jax.Array, dict[str, Any]]:
-        given: dict[str, Any] = own | {"w": inputs.weights, "g": inputs.gradient, "loss": inputs.loss}
-        given |= {name: inputs.scalars[i] for i, name in enumerate(("lr", "t", "horizon"))}
+    def update(own: Any, state: _State, inputs: StepInputs) -> _State:
+        given: dict[str, Any] = own | {"w": state.weights, "g": inputs.gradient, "w0": state.initial_weights}
+        given |= {name: inputs.scalars[i] for i, name in enumerate(("lr", "t", "horizon"))} | {"loss": inputs.loss}
         if "noise" in program.inputs:
-            given["noise"] = inputs.noise()
+            given["noise"] = _tensors(inputs.noise(), layout)
         if "hess" in program.inputs:
-            given["hess"] = inputs.hess
-        for name in program.inputs:
-            if name in given and RESERVED[name] is Kind.TENSOR:
-                given[name] = _tensors(given[name], layout)
-        tensors, slots = step(given | fixed | state, layout.shapes, jnp.float32)
-        return jnp.concatenate([jnp.ravel(tensor) for tensor in tensors]), state | slots
+            assert inputs.hess is not None
+            given["hess"] = _tensors(inputs.hess, layout)
+        given = {name: value for name, value in given.items() if name in program.inputs or name in own}
+        updates, slots = step(given | fixed | dict(state.slots), layout.shapes, jnp.float32)
+        weights = [weight - update for weight, update in zip(state.weights, updates, strict=True)]
+        return _State(weights, slots, state.initial_weights)
 
-    return UpdateRule(init, update)
+    return UpdateRule(init, lambda state: state.weights, update)
 
 
 def arguments_of(program: Program) -> dict[str, np.float32]:

@@ -1,14 +1,20 @@
 """A program as numbers that one compiled loop can interpret. NumPy only.
 
-Three things are taken out of the inner loop before it starts. Scalars that depend on nothing but constants, the
-learning rate, the step and the horizon are worked out for all steps at once (bias corrections, decayed rates) and stand
-in a table with one row a step. Names are resolved to rows of a register file by linear-scan allocation. Frequent pairs
-of operations become one instruction (`FUSED`), as the cost of an instruction is that of reading and writing a row.
+What an instruction costs is a dispatch (about 0.2 microseconds) and the reading and writing of its rows. So:
+
+- Scalars that depend on nothing but constants, the learning rate, the step and the horizon are worked out for all steps
+  at once (bias corrections, decayed rates) and stand in a table with one row a step. The loss of a step joins them.
+- Frequent pairs of operations become one instruction (`FUSED`); the subtraction of the update is an instruction too.
+- Instructions that work entry by entry are run tile by tile, all of them over one tile before the next, so that what
+  lives between them stays in cache. Those that need whole tensors (reductions, noise) come between such passes.
+- Names are resolved to rows of a register file by linear-scan allocation. What a tile's pass alone needs is in scratch
+  rows, one tile wide, that all tiles share.
 """
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -18,9 +24,10 @@ from evolion.evaluators.opcodes import (
     FIRST_OPCODE,
     FUSED,
     MAXIMUM_ARGUMENTS,
+    NOISE,
     OPCODES_OF,
-    RUNTIME_INPUTS,
     has_instruction,
+    is_whole,
     number_of,
 )
 from evolion.primitives.dataflow import DataFlow, Reference, data_flow, remove_dead_code
@@ -31,16 +38,25 @@ from evolion.primitives.program import Program, infer_kinds
 
 __all__ = [
     "CODE_WIDTH",
+    "GRADIENT",
     "INSTRUCTIONS",
-    "REGISTERS",
+    "LOSS",
+    "PERSISTENT",
     "SCALARS",
+    "SCRATCH",
+    "WEIGHTS",
     "CapacityError",
     "Encoding",
     "encode",
     "scalar_table",
 ]
 
-REGISTERS = 32
+PERSISTENT = 40
+"""Rows as wide as the parameters, which hold for a whole step."""
+
+SCRATCH = 16
+"""Rows as wide as a tile, numbered from `PERSISTENT` on, which hold within one pass over a tile."""
+
 INSTRUCTIONS = 128
 SCALARS = 64
 CODE_WIDTH = 2 + MAXIMUM_ARGUMENTS
@@ -48,6 +64,9 @@ CODE_WIDTH = 2 + MAXIMUM_ARGUMENTS
 
 WEIGHTS, GRADIENT = 0, 1
 """The rows of the register file that hold the weights and the gradient."""
+
+LOSS = SCALARS - 1
+"""The column of the table that the loop writes at each step: the training loss."""
 
 _SCHEDULED = ("lr", "t", "horizon")
 
@@ -61,9 +80,13 @@ class Encoding:
     """A program ready to be interpreted.
 
     Attributes:
-        code: Instructions, int32 of shape (INSTRUCTIONS, CODE_WIDTH); rows from `length` on are unused.
+        code: Instructions, int32 of shape (INSTRUCTIONS, CODE_WIDTH), in the order of the passes; rows from `length` on
+            are unused. The last ones subtract the update from the weights and move the next values of slots.
+        passes: Where the instructions of a pass end, int32 of shape (INSTRUCTIONS, 2): pass k runs those that work
+            entry by entry from the end of pass k - 1 to `passes[k, 0]`, tile by tile, and then those that need whole
+            tensors, up to `passes[k, 1]`.
+        pass_count: The number of passes, at least 1; the last one has no instruction that needs whole tensors.
         length: The number of instructions.
-        update: The argument that is subtracted from the weights after the last instruction.
         initial_weights: The row that holds the weights of the start, or -1.
         hess: The row that holds the estimate of the Hessian diagonal at the start of each step, or -1.
         vocabulary: "lion" or "full": the smallest that has every instruction of the code.
@@ -73,8 +96,9 @@ class Encoding:
     """
 
     code: NDArray[np.int32]
+    passes: NDArray[np.int32]
+    pass_count: int
     length: int
-    update: int
     initial_weights: int
     hess: int
     vocabulary: str
@@ -82,7 +106,7 @@ class Encoding:
     columns: tuple[Reference, ...]
 
 
-@dataclass
+@dataclass(frozen=True, slots=True)
 class _Node:
     """One instruction before registers are chosen: an opcode number and the references it reads."""
 
@@ -98,10 +122,12 @@ class _Columns:
     references: list[Reference] = field(default_factory=list)
 
     def argument(self, reference: Reference) -> int:
+        if reference == "loss":
+            return -1 - LOSS
         # By text: 1 (a statement) equals 1.0 (a constant) as a key, and 0.0 equals -0.0.
         column = self.index.setdefault(repr(reference), len(self.index))
-        if column >= SCALARS:
-            raise CapacityError(f"the program needs more than {SCALARS} scalars per step")
+        if column >= LOSS:
+            raise CapacityError(f"the program needs more than {LOSS} scalars per step")
         if column == len(self.references):
             self.references.append(reference)
         return -1 - column
@@ -119,8 +145,8 @@ def encode(program: Program) -> Encoding:
     flow = data_flow(program)
     _check_instructions(program, flow)
     hoisted = _hoisted(program)
-    nodes = _fuse(program, flow.arguments, flow.update, tuple(flow.next_slots.values()), hoisted)
-    return _allocate(program, nodes, flow.update, flow.next_slots, hoisted)
+    nodes = _scheduled(_fuse(program, flow, hoisted))
+    return _allocate(program, nodes, flow.next_slots, hoisted)
 
 
 def _check_instructions(program: Program, flow: DataFlow) -> None:
@@ -147,26 +173,25 @@ def _hoisted(program: Program) -> set[Reference]:
     return known
 
 
-def _fuse(
-    program: Program,
-    arguments: tuple[tuple[Reference, ...], ...],
-    update: Reference,
-    next_slots: tuple[Reference, ...],
-    hoisted: set[Reference],
-) -> dict[int, _Node]:
-    """Return the instructions by the statement whose value they produce, with frequent pairs made one."""
-    read = [r for i, references in enumerate(arguments) if i not in hoisted for r in references]
+def _fuse(program: Program, flow: DataFlow, hoisted: set[Reference]) -> dict[Reference, _Node]:
+    """Return the instructions by the statement whose value they produce, with frequent pairs made one.
+
+    The last is the subtraction of the update, by the name of the weights. Noise is one, by its own name.
+    """
+    read = [r for i, references in enumerate(flow.arguments) if i not in hoisted for r in references]
     # Constants are left out: as a key 1.0 would be counted with statement 1.
-    uses = Counter(r for r in (*read, update, *next_slots) if not isinstance(r, float))
-    nodes: dict[int, _Node] = {}
-    plain: dict[int, str] = {}
-    for index, statement in enumerate(program.statements):
-        if index in hoisted:
-            continue
-        references = arguments[index]
+    uses = Counter(r for r in (*read, flow.update, *flow.next_slots.values()) if not isinstance(r, float))
+    nodes: dict[Reference, _Node] = {"noise": _Node(NOISE, ())} if "noise" in program.inputs else {}
+    plain: dict[Reference, str] = {}
+    steps: list[tuple[Reference, str, tuple[Reference, ...]]] = [
+        (index, statement.op, flow.arguments[index])
+        for index, statement in enumerate(program.statements)
+        if index not in hoisted
+    ]
+    for target, op, references in (*steps, ("w", "subtract", ("w", flow.update))):
         fused = None
         for outer, position, inner in FUSED:
-            for ordered in _orders(statement.op, references) if statement.op == outer else ():
+            for ordered in _orders(op, references) if op == outer else ():
                 candidate = ordered[position]
                 if isinstance(candidate, int) and plain.get(candidate) == inner and uses[candidate] == 1:
                     spliced = ordered[:position] + nodes[candidate].arguments + ordered[position + 1 :]
@@ -175,9 +200,9 @@ def _fuse(
                     break
             if fused:
                 break
-        nodes[index] = fused or _Node(number_of(statement.op, program.protected), references)
+        nodes[target] = fused or _Node(number_of(op, program.protected), references)
         if not fused:
-            plain[index] = statement.op
+            plain[target] = op
     return nodes
 
 
@@ -185,110 +210,160 @@ def _orders(op: str, references: tuple[Reference, ...]) -> tuple[tuple[Reference
     return (references, references[::-1]) if OPS[op].commutative else (references,)
 
 
+def _scheduled(nodes: dict[Reference, _Node]) -> list[dict[Reference, _Node]]:
+    """Return the instructions by pass: each as early as what it reads allows, those that need whole tensors last.
+
+    A value that needs whole tensors is there from the next pass on. The weights change in the last pass.
+    """
+    level: dict[Reference, int] = {}
+    for target, node in nodes.items():
+        inner = [r for r in node.arguments if r in level and not isinstance(r, float)]
+        level[target] = max((level[r] + is_whole(nodes[r].number) for r in inner), default=0)
+    last = max(level[target] + is_whole(node.number) for target, node in nodes.items())
+    level["w"] = last
+    passes: list[dict[Reference, _Node]] = [{} for _ in range(last + 1)]
+    for whole in (False, True):
+        for target, node in nodes.items():
+            if is_whole(node.number) is whole:
+                passes[level[target]][target] = node
+    return passes
+
+
+_NO_REGISTER = f"the program needs more than {PERSISTENT} registers, and {SCRATCH} of a tile"
+
+
 @dataclass
-class _Registers:
+class _Rows:
     """Linear-scan allocation: a row is free again after the last use of what it holds."""
 
-    reserved: int
-    last_use: dict[Reference, int]
+    first: int
+    limit: int
     free: list[int] = field(default_factory=list)
-    high: int = 0
-    rows: dict[Reference, int] = field(default_factory=dict)
-    temporary: set[Reference] = field(default_factory=set)
+    held: dict[Reference, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.high = self._checked(self.reserved)
+        if self.first > self.limit:
+            raise CapacityError(_NO_REGISTER)
 
-    def release(self, position: int) -> None:
-        for reference in [r for r in self.temporary if self.last_use.get(r, -1) <= position]:
-            self.temporary.discard(reference)
-            self.free.append(self.rows[reference])
+    @property
+    def left(self) -> bool:
+        return bool(self.free) or self.first < self.limit
+
+    def release(self, position: int, last_use: Mapping[Reference, int]) -> None:
+        for reference in [r for r in self.held if last_use.get(r, -1) <= position]:
+            self.free.append(self.held.pop(reference))
         self.free.sort(reverse=True)
 
-    def take(self) -> int:
-        if self.free:
-            return self.free.pop()
-        self.high = self._checked(self.high + 1)
-        return self.high - 1
-
-    @staticmethod
-    def _checked(count: int) -> int:
-        if count > REGISTERS:
-            raise CapacityError(f"the program needs more than {REGISTERS} registers")
-        return count
+    def take(self, reference: Reference) -> int:
+        if not self.left:
+            raise CapacityError(_NO_REGISTER)
+        row = self.free.pop() if self.free else self.first
+        self.first = max(self.first, row + 1)
+        self.held[reference] = row
+        return row
 
 
 def _allocate(
     program: Program,
-    nodes: dict[int, _Node],
-    update: Reference,
+    passes: list[dict[Reference, _Node]],
     next_slots: dict[str, Reference],
     hoisted: set[Reference],
 ) -> Encoding:
     columns = _Columns()
     rows: dict[Reference, int] = {"w": WEIGHTS, "g": GRADIENT}
-    loaded = [name for name in ("w0", "hess", *RUNTIME_INPUTS) if name in program.inputs]
-    for name in (*next_slots, *loaded):
+    for name in (*next_slots, *(name for name in ("w0", "hess") if name in program.inputs)):
         rows[name] = len(rows)
-    last_use = _last_uses(nodes, (update, *next_slots.values()), len(program.statements))
-    registers = _Registers(len(rows), last_use, rows=rows)
+    order = [target for one in passes for target in one]
+    last_use = _last_uses(passes, tuple(next_slots.values()))
+    homes = _homes(next_slots, last_use, {target: position for position, target in enumerate(order)})
+    wide = _Rows(len(rows), PERSISTENT)
+    narrow = _Rows(PERSISTENT, PERSISTENT + SCRATCH)
+    within = _within_a_pass(passes, tuple(next_slots.values()))
 
     def argument(reference: Reference) -> int:
-        return columns.argument(reference) if isinstance(reference, float) or reference in hoisted else rows[reference]
+        scalar = isinstance(reference, float) or reference in hoisted or reference == "loss"
+        return columns.argument(reference) if scalar else rows[reference]
 
-    code: list[tuple[int, ...]] = [
-        (RUNTIME_INPUTS.index(name), rows[name]) for name in loaded if name in RUNTIME_INPUTS
-    ]
-    homes = _homes(next_slots, last_use, nodes)
-    for index, node in nodes.items():
-        read = tuple(argument(reference) for reference in node.arguments)
-        registers.release(index)
-        if index in homes:
-            rows[index] = rows[homes[index]]
-        else:
-            rows[index] = registers.take()
-            registers.temporary.add(index)
-        code.append((node.number, rows[index], *read))
+    code: list[tuple[int, ...]] = []
+    ends: list[tuple[int, int]] = []
+    position = 0
+    for one in passes:
+        for target, node in one.items():
+            read = tuple(argument(reference) for reference in node.arguments)
+            wide.release(position, last_use)
+            narrow.release(position, last_use)
+            if target in homes:
+                rows[target] = rows[homes[target]]
+            elif target != "w":
+                rows[target] = (narrow if target in within and narrow.left else wide).take(target)
+            code.append((node.number, rows[target], *read))
+            position += 1
+        ends.append((len(code) - sum(is_whole(node.number) for node in one.values()), len(code)))
     # The next value of a slot is the slot itself or the value of a statement, never another slot: no copy that ends a
     # step reads a row that another one writes.
     copies = [(rows[slot], argument(reference)) for slot, reference in next_slots.items()]
     code += [(number_of("identity", False), target, source) for target, source in copies if target != source]
-    last = max((number for number, *_ in code), default=0)
+    ends[-1] = (len(code), len(code))
+    highest = max(number for number, *_ in code)
     return Encoding(
-        code=_as_array(code),
+        code=_as_array(code, CODE_WIDTH),
+        passes=_as_array(ends, 2),
+        pass_count=len(ends),
         length=len(code),
-        update=argument(update),
         initial_weights=rows.get("w0", -1),
         hess=rows.get("hess", -1),
-        vocabulary=next(name for name, count in OPCODES_OF.items() if last < FIRST_OPCODE + count),
+        vocabulary=next(name for name, count in OPCODES_OF.items() if highest < FIRST_OPCODE + count),
         program=program,
         columns=tuple(columns.references),
     )
 
 
-def _as_array(code: list[tuple[int, ...]]) -> NDArray[np.int32]:
-    if len(code) > INSTRUCTIONS:
+def _as_array(rows: Sequence[tuple[int, ...]], width: int) -> NDArray[np.int32]:
+    if len(rows) > INSTRUCTIONS:
         raise CapacityError(f"the program needs more than {INSTRUCTIONS} instructions")
-    table = np.zeros((INSTRUCTIONS, CODE_WIDTH), np.int32)
-    for position, row in enumerate(code):
+    table = np.zeros((INSTRUCTIONS, width), np.int32)
+    for position, row in enumerate(rows):
         table[position, : len(row)] = row
     return table
 
 
-def _last_uses(nodes: dict[int, _Node], at_end: tuple[Reference, ...], end: int) -> dict[Reference, int]:
+def _last_uses(passes: list[dict[Reference, _Node]], at_end: tuple[Reference, ...]) -> dict[Reference, int]:
+    """Return the position of the last instruction that reads each value; those of `at_end` outlast all."""
     last_use: dict[Reference, int] = {}
-    for index, node in nodes.items():
-        last_use |= dict.fromkeys([r for r in node.arguments if not isinstance(r, float)], index)
-    return last_use | dict.fromkeys([r for r in at_end if not isinstance(r, float)], end)
+    position = 0
+    for one in passes:
+        for node in one.values():
+            last_use |= dict.fromkeys([r for r in node.arguments if not isinstance(r, float)], position)
+            position += 1
+    return last_use | dict.fromkeys([r for r in at_end if not isinstance(r, float)], position)
 
 
-def _homes(next_slots: dict[str, Reference], last_use: dict[Reference, int], nodes: dict[int, _Node]) -> dict[int, str]:
+def _within_a_pass(passes: list[dict[Reference, _Node]], at_end: tuple[Reference, ...]) -> set[Reference]:
+    """Return the values that only instructions of the pass that makes them read, entry by entry."""
+    made = {
+        target: number for number, one in enumerate(passes) for target, node in one.items() if not is_whole(node.number)
+    }
+    crossing = {
+        reference
+        for number, one in enumerate(passes)
+        for node in one.values()
+        for reference in node.arguments
+        if not isinstance(reference, float) and (is_whole(node.number) or made.get(reference) != number)
+    }
+    last = len(passes) - 1
+    crossing |= {r for r in at_end if not isinstance(r, float) and made.get(r) != last}
+    return set(made) - crossing
+
+
+def _homes(
+    next_slots: dict[str, Reference], last_use: dict[Reference, int], position: dict[Reference, int]
+) -> dict[Reference, str]:
     """Return the statements whose value can be written straight into the row of the slot that it becomes."""
-    homes: dict[int, str] = {}
+    homes: dict[Reference, str] = {}
     for slot, reference in next_slots.items():
-        if not isinstance(reference, int) or reference not in nodes or reference in homes:
+        if not isinstance(reference, int) or reference not in position or reference in homes:
             continue
-        if last_use.get(slot, -1) <= reference:
+        if last_use.get(slot, -1) <= position[reference]:
             homes[reference] = slot
     return homes
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple, Protocol
 
@@ -28,21 +28,19 @@ SMALLEST_CAPACITY = 512
 
 
 class StepInputs(NamedTuple):
-    """What an update rule may read at one step, besides its own state.
+    """What an update rule may read at one step, besides its own state, which holds the weights.
 
     Attributes:
-        weights: All parameters as one vector, float32 of shape (parameters,).
-        gradient: Their gradient, of the same shape.
+        gradient: The gradient, one array for each parameter tensor.
         loss: The training loss, shape ().
         scalars: The row of the scalar table for this step, shape (scalars,).
         seed: The seed of the run, shape ().
         step: The number of this step from 0, shape ().
-        hess: An estimate of the Hessian diagonal, of the shape of the weights, in a loop that makes it.
+        hess: An estimate of the Hessian diagonal, shape (parameters,), in a loop that makes it.
 
     """
 
-    weights: jax.Array
-    gradient: jax.Array
+    gradient: Sequence[jax.Array]
     loss: jax.Array
     scalars: jax.Array
     seed: jax.Array
@@ -50,25 +48,28 @@ class StepInputs(NamedTuple):
     hess: jax.Array | None = None
 
     def noise(self) -> jax.Array:
-        """Draw standard normal noise of the shape of the weights, the same for the same seed and step.
+        """Draw standard normal noise, shape (parameters,), the same for the same seed and step.
 
         The key is derived here and not in the loop: a threefry call at every step costs more than an update.
         """
         key = jax.random.fold_in(jax.random.key(self.seed), self.step)
-        return jax.random.normal(key, self.weights.shape, jnp.float32)
+        entries = sum(leaf.size for leaf in self.gradient)
+        return jax.random.normal(key, (entries,), jnp.float32)
 
 
 class UpdateRule(NamedTuple):
-    """An update rule over the flat vector, as two traceable functions.
+    """An update rule as three traceable functions; its state holds the weights, in whatever form suits it.
 
     Attributes:
-        init: (program arguments, weights) to the state.
-        update: (program arguments, state, step inputs) to the update, which is subtracted, and the state.
+        init: (program arguments, weights as arrays for each parameter tensor) to the state.
+        weights: The state to the weights, one array for each parameter tensor.
+        update: (program arguments, state, step inputs) to the state after the step.
 
     """
 
-    init: Callable[[Any, jax.Array], Any]
-    update: Callable[[Any, Any, StepInputs], tuple[jax.Array, Any]]
+    init: Callable[[Any, Sequence[jax.Array]], Any]
+    weights: Callable[[Any], Sequence[jax.Array]]
+    update: Callable[[Any, Any, StepInputs], Any]
 
 
 class Outcome(NamedTuple):
@@ -179,12 +180,24 @@ def training_loop(flat: FlatTask, rule: UpdateRule, curvature: Curvature | None 
 
 
 def _run(flat: FlatTask, rule: UpdateRule, curvature: Curvature | None) -> Callable[..., Outcome]:
-    def loss(weights: jax.Array, batch: Any) -> jax.Array:
-        return flat.task.loss(flat.unravel(weights), batch)
+    structure = jax.tree.structure(flat.unravel(flat.weights(0)))
+
+    def loss(weights: Sequence[jax.Array], batch: Any) -> jax.Array:
+        return flat.task.loss(jax.tree.unflatten(structure, weights), batch)
+
+    def estimate(hess: jax.Array, weights: Sequence[jax.Array], batch: Any, seed: jax.Array, step: jax.Array) -> Any:
+        assert curvature is not None
+        vector = jnp.concatenate([jnp.ravel(tensor) for tensor in weights])
+        return refreshed(
+            lambda: diagonal(flat.task, curvature, flat.unravel, vector, batch, step_key(seed, step)),
+            hess,
+            step,
+            curvature.period,
+        )
 
     def run(
         arguments: Any,
-        weights: jax.Array,
+        start: jax.Array,
         data: Any,
         order: jax.Array,
         evaluation: Any,
@@ -197,31 +210,30 @@ def _run(flat: FlatTask, rule: UpdateRule, curvature: Curvature | None) -> Calla
             return jnp.logical_and(step < horizon, finite)
 
         def advance(carry: tuple[Any, ...]) -> tuple[Any, ...]:
-            step, weights, past, state, hess, losses, _ = carry
+            step, past, state, hess, losses, _ = carry
             indices = lax.dynamic_index_in_dim(order, step, keepdims=False)
             batch = jax.tree.map(lambda leaf: jnp.take(leaf, indices, axis=0, mode="clip"), data)
+            weights = rule.weights(state)
             seen, past = delayed(past, weights, step)
             value, gradient = jax.value_and_grad(loss)(seen, batch)
             if curvature is not None:
-                hess = refreshed(
-                    lambda: diagonal(flat.task, curvature, flat.unravel, weights, batch, step_key(seed, step)),
-                    hess,
-                    step,
-                    curvature.period,
-                )
+                hess = estimate(hess, weights, batch, seed, step)
             scalars = lax.dynamic_index_in_dim(table, step, keepdims=False)
-            inputs = StepInputs(weights, gradient, value, scalars, seed, step, hess)
-            update, state = rule.update(arguments, state, inputs)
+            state = rule.update(arguments, state, StepInputs(gradient, value, scalars, seed, step, hess))
             losses = lax.dynamic_update_index_in_dim(losses, value, step, 0)
-            return step + 1, weights - update, past, state, hess, losses, jnp.isfinite(value)
+            return step + 1, past, state, hess, losses, jnp.isfinite(value)
 
+        # Tensors from here on: a gradient by one vector would be laid together from them at every step.
+        weights = jax.tree.leaves(flat.unravel(start))
         losses = jnp.full(order.shape[0], jnp.nan, jnp.float32)
         # Without an estimate there is nothing to carry: programs that do not read it train in the loop they had.
-        hess = None if curvature is None else jnp.zeros_like(weights)
+        hess = None if curvature is None else jnp.zeros(flat.layout.entries, jnp.float32)
         past = kept_weights(weights, flat.task.gradient_delay)
-        carry = (jnp.int32(0), weights, past, rule.init(arguments, weights), hess, losses, jnp.bool_(True))
-        steps, weights, *_, losses, finite = lax.while_loop(unfinished, advance, carry)
+        carry = (jnp.int32(0), past, rule.init(arguments, weights), hess, losses, jnp.bool_(True))
+        steps, _, state, _, losses, finite = lax.while_loop(unfinished, advance, carry)
+        weights = rule.weights(state)
         final = mean_loss(loss, weights, evaluation, flat.task.evaluation_batch)
-        return Outcome(losses, steps, final, finite & jnp.isfinite(weights).all())
+        sound = jnp.stack([jnp.isfinite(leaf).all() for leaf in weights]).all()
+        return Outcome(losses, steps, final, finite & sound)
 
     return run

@@ -18,20 +18,21 @@ __all__ = [
     "FIRST_OPCODE",
     "FUSED",
     "MAXIMUM_ARGUMENTS",
+    "NOISE",
     "OPCODES",
     "OPCODES_OF",
-    "RUNTIME_INPUTS",
     "Opcode",
     "has_instruction",
+    "is_whole",
     "number_of",
 ]
 
 MAXIMUM_ARGUMENTS = 3
 
-RUNTIME_INPUTS = ("loss", "noise")
-"""Inputs that are loaded into a register at the start of a step, by the instructions of the first numbers."""
+NOISE = 0
+"""The number of the instruction that draws noise."""
 
-FIRST_OPCODE = len(RUNTIME_INPUTS)
+FIRST_OPCODE = 1
 """The number of the first of `OPCODES`."""
 
 FUSED: tuple[tuple[str, int, str], ...] = (
@@ -42,6 +43,7 @@ FUSED: tuple[tuple[str, int, str], ...] = (
     ("multiply", 0, "sign"),
     ("divide", 1, "sqrt"),
     ("divide", 1, "add"),
+    ("sqrt", 0, "divide"),
     ("interp", 0, "square"),
     ("sign", 0, "interp"),
 )
@@ -65,6 +67,11 @@ class Opcode:
     def arity(self) -> int:
         """The number of arguments of the instruction."""
         return OPS[self.op].arity - 1 + OPS[self.inner].arity if self.inner else OPS[self.op].arity
+
+    @property
+    def whole(self) -> bool:
+        """Whether it needs the whole of its arguments: what does not work entry by entry."""
+        return not isinstance(OPS[self.op].meaning, Elementwise)
 
 
 def _interpretable(name: str) -> bool:
@@ -94,7 +101,7 @@ def _further_opcodes() -> tuple[Opcode, ...]:
 
 
 OPCODES: tuple[Opcode, ...] = _lion_opcodes() + _further_opcodes()
-"""Every instruction but the loading of inputs; its number is its place here plus `FIRST_OPCODE`."""
+"""Every instruction but that of noise; its number is its place here plus `FIRST_OPCODE`."""
 
 OPCODES_OF = {"lion": len(_lion_opcodes()), "full": len(OPCODES)}
 """How many of the first opcodes each vocabulary needs, the smaller first: the fewer, the sooner is a loop compiled."""
@@ -106,6 +113,14 @@ def number_of(op: str, protected: bool, inner: str | None = None, position: int 
     """Return the number of an instruction in a program that is, or is not, marked `@protected`."""
     differs = OPS[op].protected is not None or (inner is not None and OPS[inner].protected is not None)
     return _NUMBER[(op, protected and differs, inner, position)]
+
+
+_WHOLE = frozenset({NOISE} | {FIRST_OPCODE + i for i, code in enumerate(OPCODES) if code.whole})
+
+
+def is_whole(number: int) -> bool:
+    """Say whether an instruction needs the whole of its arguments, so that it cannot work on tiles."""
+    return number in _WHOLE
 
 
 def has_instruction(op: str, kinds: Sequence[Kind]) -> bool:

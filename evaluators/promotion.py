@@ -23,11 +23,9 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from evolion.evaluators.encoding import CapacityError, Encoding, encode
-from evolion.evaluators.opcodes import FIRST_OPCODE, OPCODES, RUNTIME_INPUTS
+from evolion.evaluators.opcodes import is_whole
 from evolion.evaluators.types import Job
 from evolion.primitives.dataflow import remove_dead_code
-from evolion.primitives.op import Elementwise
-from evolion.primitives.ops import OPS
 
 if TYPE_CHECKING:
     from jax.extend.core import Jaxpr
@@ -140,7 +138,7 @@ def choose(job: Job, encoding: Encoding | None, size: Size, costs: Costs = COSTS
 
 def _step(encoding: Encoding, size: Size, costs: Costs) -> float:
     numbers = encoding.code[: encoding.length, 0].tolist()
-    whole = sum(map(_is_whole, numbers))
+    whole = sum(map(is_whole, numbers))
     narrow = len(numbers) - whole
     return math.fsum(
         (
@@ -148,12 +146,6 @@ def _step(encoding: Encoding, size: Size, costs: Costs) -> float:
             whole * (costs.whole_instruction + costs.whole_entry * size.parameters),
         )
     )
-
-
-def _is_whole(number: int) -> bool:
-    if number < FIRST_OPCODE:
-        return RUNTIME_INPUTS[number] == "noise"
-    return not isinstance(OPS[OPCODES[number - FIRST_OPCODE].op].meaning, Elementwise)
 
 
 def _compilation(job: Job, size: Size, costs: Costs) -> float:

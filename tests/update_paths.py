@@ -43,18 +43,19 @@ def path(rule: UpdateRule, arguments: Any, table: Any, *, hess: bool) -> jax.Arr
     weights, gradients, losses = given()
     estimates = diagonals() if hess else None
 
-    def step(carry: Any, inputs: Any) -> tuple[Any, jax.Array]:
-        weights, state = carry
+    def step(state: Any, inputs: Any) -> tuple[Any, jax.Array]:
         number, gradient, loss, scalars, estimate = inputs
-        update, state = rule.update(
-            arguments, state, StepInputs(weights, gradient, loss, scalars, jnp.int32(5), number, estimate)
-        )
-        weights = weights - update
-        return (weights, state), weights
+        given = StepInputs(_cut(gradient), loss, scalars, jnp.int32(5), number, estimate)
+        state = rule.update(arguments, state, given)
+        return state, jnp.concatenate([jnp.ravel(tensor) for tensor in rule.weights(state)])
 
-    start = jnp.asarray(weights)
     inputs = (jnp.arange(STEPS), gradients, losses, table, estimates)
-    return lax.scan(step, (start, rule.init(arguments, start)), inputs)[1]
+    return lax.scan(step, rule.init(arguments, _cut(jnp.asarray(weights))), inputs)[1]
+
+
+def _cut(vector: jax.Array) -> list[jax.Array]:
+    places = zip(LAYOUT.starts.tolist(), LAYOUT.sizes.tolist(), LAYOUT.shapes, strict=True)
+    return [jnp.reshape(vector[start : start + size], shape) for start, size, shape in places]
 
 
 @cache

@@ -207,7 +207,7 @@ def test_noise_is_drawn_anew_each_step_and_seed() -> None:
 
     def draw(seed: int, step: int) -> Any:
         zeros = jnp.zeros(10_000)
-        return StepInputs(zeros, zeros, jnp.float32(0), zeros, jnp.int32(seed), jnp.int32(step)).noise()
+        return StepInputs([zeros], jnp.float32(0), zeros, jnp.int32(seed), jnp.int32(step)).noise()
 
     draws = np.stack([draw(0, 0), draw(0, 1), draw(1, 0), draw(1, 1)])
     np.testing.assert_array_equal(draws[3], draw(1, 1))
