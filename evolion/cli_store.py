@@ -57,8 +57,8 @@ def list_scores(file: str | None, as_json: bool) -> None:
     if not found.groups:
         return
     numbers = {text: str(n) for n, text in enumerate(dict.fromkeys(group.origin for group in found.groups), 1)}
-    rows = [("task", "numerics", "scores", "programs", "training", "oldest", "newest")]
-    rows += [_row(group, numbers[group.origin]) for group in found.groups]
+    head = ("task", "numerics", "scores", "programs", "training", "oldest", "newest")
+    rows = [head, *(_row(group, numbers[group.origin]) for group in found.groups)]
     print("\n".join(["", *aligned(rows), "", *(f"numerics {n}: {text}" for text, n in numbers.items())]))
 
 
@@ -184,17 +184,13 @@ def _digest(name: str) -> str | None:
         return ""
 
 
-class _Size(click.ParamType):
-    """Bytes, as "500MB"."""
-
-    name = "size"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Read a number with a unit."""
-        found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(|B|kB|MB|GB)", str(value), re.ASCII)
-        if found is None:
-            self.fail(f"{value!r} is not a size: write 500kB, 20MB or 2GB", param, ctx)
-        return int(float(found[1]) * _UNITS[found[2]])
+def _bytes(context: click.Context, parameter: click.Parameter, value: str | None) -> int | None:
+    if value is None:
+        return None
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(|B|kB|MB|GB)", value, re.ASCII)
+    if found is None:
+        raise click.BadParameter(f"{value!r} is not a size: write 500kB, 20MB or 2GB", context, parameter)
+    return int(float(found[1]) * _UNITS[found[2]])
 
 
 @store.command()
@@ -203,7 +199,7 @@ class _Size(click.ParamType):
 @click.option("--older-than", type=click.FloatRange(0), metavar="DAYS", help="Scores that were made before.")
 @click.option("--unknown-tasks", is_flag=True, help="Scores of tasks that are no more, or have changed.")
 @click.option(
-    "--keep-bytes", type=_Size(), metavar="SIZE", help="The oldest, until about SIZE (such as 200MB) is left."
+    "--keep-bytes", callback=_bytes, metavar="SIZE", help="The oldest, until about SIZE (such as 200MB) is left."
 )
 @click.option("--dry-run", is_flag=True, help="Only say what would go.")
 @JSON
