@@ -12,18 +12,23 @@ refusals were the cause it comes to use too much, if not, its error comes again.
 
 import signal
 import sys
+import threading
 import time
-from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from queue import Empty, SimpleQueue
 from typing import final
 
 from evolion.evaluators.memory import data_limit, peak_resident_bytes, resident_bytes, stop_growth
 from evolion.evaluators.types import Job, Score
-from evolion.evaluators.worker import Answer, EvaluateFunction, answer, crashed, describe
+from evolion.evaluators.worker import Answer, EvaluateFunction, crashed, describe
 
 _INTERVAL = 0.02
 _GRACE = 2.0
 _RESOURCE_EXHAUSTED = 8
+
+
+_Outcome = Score | str | None
+"""A score, or what went wrong, or None for a job that took too much memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,15 +57,18 @@ class Containment:
 
     def __init__(self, function: EvaluateFunction) -> None:
         self._function = function
-        self._thread = ThreadPoolExecutor(1)
-        self._thread.submit(int).result()  # Now, as a limit of data would count its stack.
+        self._jobs: SimpleQueue[Job] = SimpleQueue()
+        self._outcomes: SimpleQueue[_Outcome] = SimpleQueue()
+        self._thread = threading.Thread(target=self._work, daemon=True, name="evolion job")
+        self._thread.start()
 
     def run(self, assignment: Assignment) -> Answer:
         """Score a job. An answer that says `exhausted` is the last: the job may still run, and grow little more."""
         begun = time.perf_counter()
         _end_after(assignment.seconds)
         if assignment.memory is None:
-            outcome: _Outcome = self._thread.submit(answer, self._function, assignment.job).result()
+            self._jobs.put(assignment.job)
+            outcome = self._outcomes.get() or describe(MemoryError())
         else:
             outcome = self._within(assignment, assignment.memory + assignment.memory_set_up)
         _end_after(None)
@@ -71,7 +79,7 @@ class Containment:
         score = outcome if isinstance(outcome, Score) else crashed(str(outcome), seconds)
         return Answer(score, resident_bytes(), peak_resident_bytes(), exhausted)
 
-    def _within(self, assignment: Assignment, budget: int) -> "_Outcome":
+    def _within(self, assignment: Assignment, budget: int) -> _Outcome:
         outcome: _Outcome = ""
         for factor in (2,) if assignment.repeated else (1, 2):
             bound = resident_bytes() + budget
@@ -83,23 +91,30 @@ class Containment:
                 return None
         return outcome
 
-    def _watched(self, job: Job, data: int, resident: int) -> "_Outcome":
+    def _watched(self, job: Job, data: int, resident: int) -> _Outcome:
         try:
             with data_limit(data):
-                future = self._thread.submit(self._attempt, job)
-                while not wait([future], _INTERVAL).done:
-                    if resident_bytes() > resident:
-                        return None
+                self._jobs.put(job)
+                while self._thread.is_alive():
+                    try:
+                        return self._outcomes.get(timeout=_INTERVAL)
+                    except Empty:
+                        if resident_bytes() > resident:
+                            break
         except MemoryError:
-            return None  # The job has left nothing for the watch itself.
-        return future.result()
+            pass
+        return None  # Too much is in use, or so little is left that this thread or the other could not go on.
 
-    def _attempt(self, job: Job) -> "_Outcome":
+    def _work(self) -> None:
+        while True:
+            self._outcomes.put(self._attempt(self._jobs.get()))
+
+    def _attempt(self, job: Job) -> _Outcome:
         try:
             return self._function(job)
         except MemoryError:
             return None
-        except (Exception, SystemExit) as error:
+        except BaseException as error:  # SystemExit would end this thread alone.
             return None if _refused(error) else describe(error)
 
 
@@ -109,10 +124,6 @@ def _refused(error: BaseException) -> bool:
     if jax is None or not isinstance(error, jax.errors.JaxRuntimeError):
         return False
     return getattr(error, "error_code", None) == _RESOURCE_EXHAUSTED and jax.default_backend() == "cpu"
-
-
-_Outcome = Score | str | None
-"""A score, or what went wrong, or None for a job that took too much memory."""
 
 
 def _end_after(seconds: float | None) -> None:

@@ -30,12 +30,9 @@ def resident_bytes() -> int:
 
 def peak_resident_bytes() -> int:
     """The most that this process ever had in use; 0 if the system does not tell."""
-    with suppress(OSError):
-        # Not from getrusage: there, a process begins with the peak of the one that it was forked from.
-        for line in Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    return _most_ever()
+    # Not from getrusage if it can be helped: there, a process begins with the peak of the one that it was forked from.
+    _, found, rest = _read("/proc/self/status").partition(b"\nVmHWM:")
+    return int(rest.split(maxsplit=1)[0]) * 1024 if found else _most_ever()
 
 
 @contextmanager
@@ -77,10 +74,16 @@ def _set_soft(wanted: int, limits: tuple[int, int]) -> None:
 
 def _statm() -> list[int]:
     """Pages: all, resident, shared, text, none, data and stack, none (proc_pid_statm(5)); empty without /proc."""
+    return [int(word) for word in _read("/proc/self/statm").split()]
+
+
+def _read(path: str) -> bytes:
+    """What the kernel tells, if it does. Unbuffered, as this is read some fifty times a second."""
     try:
-        return [int(word) for word in Path("/proc/self/statm").read_text(encoding="ascii").split()]
+        with open(path, "rb", buffering=0) as file:
+            return file.read()
     except OSError:
-        return []
+        return b""
 
 
 def _most_ever() -> int:
