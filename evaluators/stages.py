@@ -42,6 +42,7 @@ class Reason(StrEnum):
 
     DEAD = "dead"
     UNBOUNDED = "unbounded"
+    NO_DESCENT = "no descent"
     DIVERGED = "diverged"
     TIMEOUT = "timeout"
     CRASHED = "crashed"

@@ -143,6 +143,9 @@ class ProbeStatus(StrEnum):
     """Every update is zero."""
     UNBOUNDED = "unbounded"
     """An update is NaN, infinite or beyond `UPDATE_BOUND`."""
+    NO_DESCENT = "no descent"
+    """It lowers neither of two simple losses at any learning rate (`evolion.primitives.descent`); `probe` does not
+    look."""
 
 
 @dataclass(frozen=True, slots=True)

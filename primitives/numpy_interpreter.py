@@ -6,6 +6,7 @@ Every other execution is tested against it, and behavioural keys are made of it.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,10 @@ from evolion.primitives.program import RESERVED, Program, infer_kinds
 __all__ = ["Stepper", "Value", "initial_slots", "stepper", "trajectory"]
 
 Value = Any
-"""A float (scalar), or a vector: the numbers of one parameter tensor after those of the other (see `Layout`)."""
+"""A float (scalar), or a vector: the numbers of one parameter tensor after those of the other (see `Layout`).
+
+In a batch there is an axis in front of the vector, and a scalar is a vector of one number; what all share may lack it.
+"""
 
 Stepper = Callable[[Mapping[str, Value]], tuple[Value, dict[str, Value]]]
 
@@ -32,17 +36,17 @@ def _elementwise(meaning: Elementwise, kinds: tuple[Kind, ...], kind: Kind, layo
         return meaning.numpy
 
     def call(*args: Value) -> Value:
-        return meaning.numpy(*[a if place is None else a[place] for a, place in zip(args, places, strict=True)])
+        return meaning.numpy(*[a if place is None else a[..., place] for a, place in zip(args, places, strict=True)])
 
     return call
 
 
-def _reducer(meaning: Reduction, kind: Kind, layout: Layout) -> Callable[[NDArray[Any]], Value]:
+def _reducer(meaning: Reduction, kind: Kind, layout: Layout, batched: bool) -> Callable[[NDArray[Any]], Value]:
     """Return what reduces an array of a kind."""
     reduce = np.maximum if meaning.reducer == "max" else np.add
     if meaning.scope is Kind.SCALAR:
         functions: Mapping[str, Callable[..., Value]] = {"sum": np.sum, "mean": np.mean, "max": np.max}
-        return functions[meaning.reducer]
+        return partial(functions[meaning.reducer], axis=-1, keepdims=True) if batched else functions[meaning.reducer]
     order = None
     if meaning.scope is Kind.LEAF:
         starts, entries = layout.starts_by_kind[kind], layout.sizes_by_kind[kind]
@@ -52,14 +56,14 @@ def _reducer(meaning: Reduction, kind: Kind, layout: Layout) -> Callable[[NDArra
         entries = np.diff(starts, append=layout.entries)
 
     def call(x: NDArray[Any]) -> Value:
-        reduced = reduce.reduceat(x if order is None else x[order], starts)
+        reduced = reduce.reduceat(x if order is None else x[..., order], starts, axis=-1)
         return reduced / entries.astype(x.dtype) if meaning.reducer == "mean" else reduced
 
     return call
 
 
-def _reduction(meaning: Reduction, kind: Kind, layout: Layout) -> Callable[..., Value]:
-    total = _reducer(meaning, kind, layout)
+def _reduction(meaning: Reduction, kind: Kind, layout: Layout, batched: bool) -> Callable[..., Value]:
+    total = _reducer(meaning, kind, layout, batched)
 
     def call(*args: Value) -> Value:
         reduced = meaning.combine(np, tuple(map(total, meaning.terms(np, *args))), *args)
@@ -91,28 +95,51 @@ def _matrixwise(meaning: Matrixwise, kinds: tuple[Kind, ...], layout: Layout) ->
     return call
 
 
-def _call(program: Program, index: int, kinds: tuple[Kind, ...], kind: Kind, layout: Layout) -> Callable[..., Value]:
+def _one_by_one(call: Callable[..., Value], kinds: tuple[Kind, ...]) -> Callable[..., Value]:
+    """Return a function of a batch from one of a single member."""
+
+    def calls(*args: Value) -> Value:
+        arrays = [np.asarray(a) for a in args]
+        members = max([len(array) for array in arrays if array.ndim == 2], default=1)
+        of_member = [[array[member] if array.ndim == 2 else array for array in arrays] for member in range(members)]
+        return np.stack(
+            [
+                call(*[a.reshape(())[()] if kind is Kind.SCALAR else a for a, kind in zip(member, kinds, strict=True)])
+                for member in of_member
+            ]
+        )
+
+    return calls
+
+
+def _call(
+    program: Program, index: int, kinds: tuple[Kind, ...], kind: Kind, layout: Layout, batched: bool
+) -> Callable[..., Value]:
     """Return the function of a statement for arguments of the given kinds and a result of `kind`."""
     meaning = OPS[program.statements[index].op].under(program.protected)
     if isinstance(meaning, Elementwise):
         return _elementwise(meaning, kinds, kind, layout)
     if isinstance(meaning, Reduction):
-        return _reduction(meaning, kinds[0], layout)
-    return _matrixwise(meaning, kinds, layout)
+        return _reduction(meaning, kinds[0], layout, batched)
+    call = _matrixwise(meaning, kinds, layout)
+    return _one_by_one(call, kinds) if batched else call
 
 
-def stepper(program: Program, layout: Layout, dtype: Any = np.float64) -> Stepper:
+def stepper(program: Program, layout: Layout, dtype: Any = np.float64, *, batched: bool = False) -> Stepper:
     """Return a function that runs one step of the program.
 
     It takes the value of every parameter and hyperparameter by name, and gives back the update as a tensor and the next
     slots as what their kinds say, of `dtype`. Floating-point warnings are not silenced here; wrap calls in
     `np.errstate(all="ignore")`.
+
+    With `batched`, values may have an axis in front for the members of a batch (see `Value`), which know nothing of
+    each other. A result that is the same for all members may come without it, or with one of length 1.
     """
     flow, kinds = data_flow(program), infer_kinds(program)
     kind_of = reference_kinds(program, kinds)
 
     calls = [
-        (_call(program, index, tuple(map(kind_of, references)), kinds[index], layout), references)
+        (_call(program, index, tuple(map(kind_of, references)), kinds[index], layout, batched), references)
         for index, references in enumerate(flow.arguments)
     ]
     results = [(flow.update, Kind.TENSOR), *((flow.next_slots[slot.name], slot.kind) for slot in program.slots)]
@@ -135,7 +162,9 @@ def _widened(value: Value, kind: Kind, to: Kind, layout: Layout, dtype: Any) -> 
     array = np.asarray(value, dtype)
     if kind is to:
         return array[()]
-    return np.full(layout.shape(to), array) if kind is Kind.SCALAR else array[layout.widening(kind, to)]
+    if kind is Kind.SCALAR:
+        return np.full(array.shape[:-1] + layout.shape(to), array)
+    return array[..., layout.widening(kind, to)]
 
 
 def initial_slots(program: Program, layout: Layout, dtype: Any = np.float64) -> dict[str, Value]:

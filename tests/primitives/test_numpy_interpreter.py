@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from strategies import programs, trees
 
+from evolion.discovered.library import known
 from evolion.primitives.kinds import Kind, widens
 from evolion.primitives.layout import Layout
 from evolion.primitives.numpy_interpreter import initial_slots, stepper, trajectory
@@ -217,3 +218,49 @@ def test_slots_keep_their_shape(program: Program, tree: list[np.ndarray]) -> Non
     for name, value in after.items():
         assert np.shape(value) == np.shape(slots[name]) == layout.shape(kinds[name])
         assert value.dtype == np.float64
+
+
+def batch_of(program: Program, layout: Layout, members: int, steps: int) -> list[list[dict[str, Any]]]:
+    """Inputs by step and member."""
+    rng = np.random.default_rng(11)
+    inputs = []
+    for step in range(steps):
+        row = []
+        for _ in range(members):
+            given: dict[str, Any] = {name: rng.standard_normal(layout.entries) for name in ("w", "g", "w0", "noise")}
+            given |= {"hess": np.abs(given["w"]), "lr": np.float64(rng.random()), "loss": np.float64(rng.random())}
+            given |= {"t": np.float64(step + 1), "horizon": np.float64(9)}
+            row.append({name: value for name, value in given.items() if name in program.inputs})
+        inputs.append(row)
+    return inputs
+
+
+def check_batch(program: Program) -> None:
+    """Run the members of a batch one by one and together."""
+    layout, members = Layout(((3, 4), (4,), (2, 1, 3))), 3
+    hyperparameters = {h.name: np.float64(h.value) for h in program.hyperparameters}
+    one, together = stepper(program, layout), stepper(program, layout, batched=True)
+    slots = [initial_slots(program, layout) for _ in range(members)]
+    batch: dict[str, Any] = {
+        slot.name: np.zeros((members, *(layout.shape(slot.kind) or (1,)))) for slot in program.slots
+    }
+    with np.errstate(all="ignore"):
+        for row in batch_of(program, layout, members, 3):
+            stacked = {name: np.stack([np.atleast_1d(given[name]) for given in row]) for name in program.inputs}
+            update, batch = together(hyperparameters | stacked | batch)
+            for member, given in enumerate(row):
+                expected, slots[member] = one(hyperparameters | given | slots[member])
+                found = np.broadcast_to(update, (members, layout.entries))[member]
+                np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", known())
+def test_members_of_a_batch_know_nothing_of_each_other(name: str) -> None:
+    """A batch gives each member what it would get alone, whatever kinds of values a program has."""
+    check_batch(known()[name])
+
+
+@given(programs())
+def test_batches_of_any_program(program: Program) -> None:
+    """The same for programs that nobody would write."""
+    check_batch(program)

@@ -1,0 +1,71 @@
+"""What can be said of programs before any of them is trained: which cannot train, and which need not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from evolion.primitives.descent import descent
+from evolion.primitives.keys import ProbeStatus, probe
+from evolion.primitives.parser import parse
+from evolion.primitives.program import Program
+
+__all__ = ["Screen", "Screened"]
+
+_TIMELESS = frozenset({"w", "g", "lr", "w0"})
+"""What a program may read to be told by a few steps: the others vary over a training run in ways that these do not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Screened:
+    """What a screen says about a program.
+
+    Attributes:
+        program: The program whose scores it takes: itself, or an earlier one that is almost the same.
+        key: The behavioural key of that program.
+        status: Whether there is anything to train.
+
+    """
+
+    program: Program
+    key: str
+    status: ProbeStatus
+
+
+@dataclass(slots=True)
+class Screen:
+    """Looks at one program after the other and remembers them.
+
+    What it says depends on the programs so far and their order, on nothing else.
+
+    Attributes:
+        alike: Whether a program takes the scores of the first one that came the same way down the losses of
+            `evolion.primitives.descent`, to 1 %. One that reads more than weights, gradient and learning rate never
+            does.
+
+    """
+
+    alike: bool = True
+    _ways: dict[str, str] = field(default_factory=dict)
+    _first: dict[str, tuple[str, str]] = field(default_factory=dict)
+
+    def check(self, program: Program) -> Screened:
+        """Say what is known of a program, in a millisecond if none of the same behavioural key was there before."""
+        probed = probe(program)
+        if probed.status is not ProbeStatus.OK:
+            return Screened(program, probed.key, probed.status)
+        if probed.key not in self._ways:
+            self._ways[probed.key] = self._way(program, probed.key)
+        way = self._ways[probed.key]
+        if not way:
+            return Screened(program, probed.key, ProbeStatus.NO_DESCENT)
+        if way not in self._first:
+            self._first[way] = probed.key, str(program)
+        key, text = self._first[way]
+        return Screened(program if key == probed.key else parse(text), key, ProbeStatus.OK)
+
+    def _way(self, program: Program, key: str) -> str:
+        """Return what programs share that count as one; "" if the program does not descend."""
+        found = descent(program)
+        if not found.succeeds:
+            return ""
+        return found.way if self.alike and _TIMELESS.issuperset(program.inputs) else key
