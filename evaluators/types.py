@@ -55,6 +55,18 @@ class PoolStatus:
     timeouts: int = 0
     over_memory: int = 0
 
+    def __str__(self) -> str:
+        """One line: "2 of 2 workers busy, 0.8 GiB held, 0.5 GiB at most by one; 3 died"."""
+        past = {
+            "replaced for what they held": self.recycled,
+            "died": self.deaths,
+            "timed out": self.timeouts,
+            "over the limit of memory": self.over_memory,
+        }
+        said = ", ".join(f"{count:,} {what}" for what, count in past.items() if count)
+        now = f"{self.busy:,} of {self.workers:,} workers busy, {self.resident_bytes / 2**30:.1f} GiB held"
+        return f"{now}, {self.peak_resident_bytes / 2**30:.1f} GiB at most by one" + (f"; {said}" if said else "")
+
 
 class EvaluatorUnavailable(RuntimeError):
     """Evaluations cannot be done at all: a library is missing, nobody answers, no worker starts. One line says what."""
