@@ -14,6 +14,8 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import final
@@ -57,6 +59,8 @@ class Containment:
 
     def __init__(self, function: EvaluateFunction) -> None:
         self._function = function
+        # The driver of an accelerator reserves far more than it ever uses: there, only use counts.
+        self._refuses = _computes_on_cpu()
         self._jobs: SimpleQueue[Job] = SimpleQueue()
         self._outcomes: SimpleQueue[_Outcome] = SimpleQueue()
         self._thread = threading.Thread(target=self._work, daemon=True, name="evolion job")
@@ -65,13 +69,12 @@ class Containment:
     def run(self, assignment: Assignment) -> Answer:
         """Score a job. An answer that says `exhausted` is the last: the job may still run, and grow little more."""
         begun = time.perf_counter()
-        _end_after(assignment.seconds)
-        if assignment.memory is None:
-            self._jobs.put(assignment.job)
-            outcome = self._outcomes.get() or describe(MemoryError())
-        else:
-            outcome = self._within(assignment, assignment.memory + assignment.memory_set_up)
-        _end_after(None)
+        with _alarm(assignment.seconds):
+            if assignment.memory is None:
+                self._jobs.put(assignment.job)
+                outcome = self._outcomes.get() or describe(MemoryError())
+            else:
+                outcome = self._within(assignment, assignment.memory + assignment.memory_set_up)
         seconds, exhausted = time.perf_counter() - begun, outcome is None
         if exhausted:
             stop_growth()
@@ -93,7 +96,7 @@ class Containment:
 
     def _watched(self, job: Job, data: int, resident: int) -> _Outcome:
         try:
-            with data_limit(data):
+            with data_limit(data if self._refuses else None):
                 self._jobs.put(job)
                 while self._thread.is_alive():
                     try:
@@ -123,10 +126,22 @@ def _refused(error: BaseException) -> bool:
     jax = sys.modules.get("jax")
     if jax is None or not isinstance(error, jax.errors.JaxRuntimeError):
         return False
-    return getattr(error, "error_code", None) == _RESOURCE_EXHAUSTED and jax.default_backend() == "cpu"
+    return getattr(error, "error_code", None) == _RESOURCE_EXHAUSTED and _computes_on_cpu()
 
 
-def _end_after(seconds: float | None) -> None:
-    """Have the system end this process by a signal, whatever it does by then; None calls it off."""
-    if sys.platform != "win32":
-        signal.setitimer(signal.ITIMER_REAL, 0.0 if seconds is None else seconds + _GRACE)
+def _computes_on_cpu() -> bool:
+    jax = sys.modules.get("jax")
+    return jax is None or bool(jax.default_backend() == "cpu")
+
+
+@contextmanager
+def _alarm(seconds: float | None) -> Iterator[None]:
+    """Have the system end this process by a signal if the block takes longer, whatever it does by then."""
+    if seconds is None or sys.platform == "win32":
+        yield
+        return
+    signal.setitimer(signal.ITIMER_REAL, seconds + _GRACE)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0.0)

@@ -36,14 +36,14 @@ def peak_resident_bytes() -> int:
 
 
 @contextmanager
-def data_limit(more: int) -> Iterator[None]:
-    """Let this process ask for at most `more` bytes beyond what it has, inside the block.
+def data_limit(more: int | None) -> Iterator[None]:
+    """Let this process ask for at most `more` bytes beyond what it has, inside the block; None sets no limit.
 
     Beyond it, allocations fail: a MemoryError in Python, whatever a library makes of it elsewhere. Does nothing where
     the system does not tell what was asked for.
     """
     counts = _statm()
-    if not counts:
+    if more is None or not counts:
         yield
         return
     before = resource.getrlimit(resource.RLIMIT_DATA)
