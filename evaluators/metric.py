@@ -8,7 +8,7 @@ from typing import Protocol
 from evolion.proxies.registry import get_task
 from evolion.proxies.score import Score, Status
 
-__all__ = ["Measured", "excess", "metric_of"]
+__all__ = ["Measured", "excess", "excess_of", "metric_of"]
 
 LEAST_EXCESS = 1e-9
 
@@ -41,9 +41,10 @@ def excess(score: Score, measured: Measured) -> float:
     Ratios of it compare tasks whose losses have different scales (the fitness of a candidate is its geometric mean over
     stages). The floor is one of expected loss, so a finite split can fall below it: never less than 1e-9.
     """
-    return max(metric_of(score, measured.metric) - floor_of(measured), LEAST_EXCESS)
+    return excess_of(metric_of(score, measured.metric), measured)
 
 
-def floor_of(measured: Measured) -> float:
-    """Return the least value that the metric can have in expectation, 0 where it is not known."""
-    return (get_task(measured.task).floor or 0.0) if measured.metric == "loss" else 0.0
+def excess_of(value: float, measured: Measured) -> float:
+    """Return the same of a metric that is known already, such as that of a single training run."""
+    floor = (get_task(measured.task).floor or 0.0) if measured.metric == "loss" else 0.0
+    return max(value - floor, LEAST_EXCESS)

@@ -21,12 +21,14 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AblationConfig",
+    "ConfirmationConfig",
     "MutationWeights",
     "RetestConfig",
     "RetestTask",
     "RunConfig",
     "SearchConfig",
     "StageConfig",
+    "fresh_seeds",
     "program_of",
 ]
 
@@ -34,6 +36,9 @@ Metric = Literal["loss", "train_loss"]
 Seed = Annotated[int, Field(strict=True, ge=0, lt=2**31)]
 SEEDS_OF_STAGES = 10_000
 """Seeds below this are for the stages of the search, those from here on for the steps after it."""
+
+CONFIRMATION_SEEDS = 5 * SEEDS_OF_STAGES
+"""Seeds of confirmations count from here, and from the seed of the run."""
 
 StageSeed = Annotated[int, Field(strict=True, ge=0, lt=SEEDS_OF_STAGES)]
 Count = Annotated[int, Field(strict=True, ge=1)]
@@ -155,6 +160,23 @@ class StageConfig:
 
 
 @dataclass(frozen=True, slots=True, config=_STRICT)
+class ConfirmationConfig:
+    """How candidates that look good are trained again during the search, on seeds on which nothing was selected.
+
+    Attributes:
+        share: Share of the candidates, the best of those told lately, that are confirmed; a new best and the warm start
+            always are. With 0 nobody is.
+        seeds: Fresh seeds for each; they train at the best learning rate alone.
+        standard_errors: So many are added to the mean of a candidate for its rank, whether it is confirmed or not.
+
+    """
+
+    share: Annotated[float, Field(strict=True, ge=0, le=1)] = 0.03
+    seeds: Annotated[int, Field(strict=True, ge=2)] = 4
+    standard_errors: Weight = 1.0
+
+
+@dataclass(frozen=True, slots=True, config=_STRICT)
 class RetestTask:
     """A task on which finalists and baselines are compared; `steps` as in a stage, `metric` what the table ranks by."""
 
@@ -215,6 +237,7 @@ class RunConfig:
         memory: MiB that the evaluation of a candidate may take beyond what its worker holds; 0 sets no limit.
         search: Which programs are tried.
         stages: How a candidate is evaluated, cheapest first.
+        confirmation: How the best are evaluated again while the search goes on.
         retest: The comparison after the search.
         ablation: The removal of statements that do nothing.
 
@@ -229,6 +252,7 @@ class RunConfig:
         StageConfig("digits-mlp", hurdle=0.3),
         StageConfig("zipf-lm", hurdle=0.5),
     )
+    confirmation: ConfirmationConfig = ConfirmationConfig()
     retest: RetestConfig = RetestConfig()
     ablation: AblationConfig = AblationConfig()
 
@@ -260,6 +284,12 @@ class RunConfig:
         search = replace(self.search, warm_start=_pinned("search.warm_start", self.search.warm_start))
         baselines = tuple(_pinned("retest.baselines", spec) for spec in self.retest.baselines)
         return replace(self, search=search, retest=replace(self.retest, baselines=baselines))
+
+
+def fresh_seeds(first: int, count: int, seed: int) -> tuple[int, ...]:
+    """Return the seeds of a step of a run that count from `first`; another seed of the run gives others."""
+    start = first + 10 * SEEDS_OF_STAGES * (seed % 10_000)
+    return tuple(range(start, start + count))
 
 
 def program_of(spec: str) -> Program:

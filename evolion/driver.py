@@ -18,6 +18,7 @@ from evolion.ledger import Ledger
 from evolion.primitives.program import Program
 from evolion.records import Counts
 from evolion.retest import WINNER, Retested, finalists_of, removals_to_json, retest
+from evolion.run_status import confirmations_of, confirmations_text
 from evolion.shared_scores import STORE_EVENT, SharedScores, StoreUse, open_scores, store_use
 from evolion.store import RunStore
 from evolion.view import Observer, silent
@@ -68,6 +69,7 @@ class Result:
                 "reused": counts.reused,
                 "failed": dict(counts.failed),
             },
+            "confirmations": confirmations_of(counts),
             "files": [str(path) for path in self.files],
             "store": self.store.to_json() if self.store else None,
         }
@@ -76,9 +78,12 @@ class Result:
         """Print program, table and where the files are."""
         counts = self.counts
         failed = sum(counts.failed.values())
+        confirmations = confirmations_of(counts)
         lines = [
             f"{counts.generated:,} candidates: {counts.evaluated:,} trained, {counts.reused:,} known by their key, "
-            f"{failed:,} failed. The best is candidate {self.number}:",
+            f"{failed:,} failed.",
+            *([f"Confirmed: {confirmations_text(confirmations)}."] if confirmations["confirmed"] else []),
+            f"The best is candidate {self.number}:",
             "",
             str(self.winner),
             render(self.table),

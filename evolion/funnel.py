@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from evolion.config import RunConfig, StageConfig
+from evolion.confirmations import Confirmations, Ranking
 from evolion.errors import ConfigError, JobError
 from evolion.evaluators.score_keys import ScoreKey
 from evolion.evaluators.stages import Hurdles, Reason, Stage, Staged, Subject, Verdict
@@ -18,7 +19,7 @@ from evolion.ledger import Ledger, Request
 from evolion.primitives.keys import ProbeStatus, probe
 from evolion.primitives.program import Program
 from evolion.proxies.score import Score
-from evolion.records import CandidateRecord, Outcome
+from evolion.records import CandidateRecord, Confirmation, Outcome, Standing
 from evolion.search.mutation import mutation_config
 from evolion.search.registry import SearchSettings, make_search
 from evolion.search.types import Candidate, Fitness, NoProgramError, Search
@@ -65,8 +66,8 @@ class _Tally:
     """What hurdles and the view need of the candidates told so far."""
 
     hurdles: Hurdles
+    ranking: Ranking
     reached: dict[str, int] = field(default_factory=dict)
-    best: Finalist | None = None
     evaluated: int = 0
     reused: int = 0
     failed: int = 0
@@ -84,6 +85,8 @@ class _Entered:
 def run_search(config: RunConfig, seed_program: Program, ledger: Ledger, observer: Observer) -> None:
     """Generate, evaluate and tell `config.search.budget` candidates; everything ends up in the ledger's store.
 
+    After candidate i was told, so are the confirmations of candidates up to i - lag, and at the end all that are left.
+
     Raises:
         ConfigError: If the algorithm can do nothing with the warm start.
         JobError: If the search finds no further candidate.
@@ -94,7 +97,8 @@ def run_search(config: RunConfig, seed_program: Program, ledger: Ledger, observe
     budget, lag = config.search.budget, config.search.lag
     stages = tuple(map(stage_of, config.stages))
     staged = Staged(_StageScores(ledger))
-    tally = _Tally(Hurdles.of(stages))
+    confirmations = Confirmations.of(config, stages, staged)
+    tally = _Tally(Hurdles.of(stages), Ranking(ledger.store))
     entered: dict[int, _Entered] = {}
     asked = told = 0
     while told < budget:
@@ -105,9 +109,13 @@ def run_search(config: RunConfig, seed_program: Program, ledger: Ledger, observe
             asked += 1
         entry = entered.pop(told)
         verdict = entry.verdict or staged.verdict(told)
-        state = _tell(algorithm, state, entry, verdict, tally, ledger)
+        fitness = _tell(entry, verdict, tally, confirmations, ledger)
+        state = algorithm.tell(state, entry.candidate, fitness)
         told += 1
-        observer.on_progress(_progress(told, budget, tally))
+        for confirmation in confirmations.due(told, last=told == budget):
+            _note(confirmation, told, tally, ledger)
+            state = algorithm.revise(state, confirmation.number, confirmation.fitness)
+        observer.on_progress(_progress(told, budget, tally, confirmations))
 
 
 def stage_of(stage: StageConfig) -> Stage:
@@ -160,33 +168,40 @@ def _asked(algorithm: Search[Any], state: Any, number: int, ledger: Ledger) -> _
     return _Entered(candidate, Subject(candidate.program, probed.key), stopped)
 
 
-def _fitness(verdict: Verdict) -> Fitness | None:
-    # A candidate that got further is better, whatever the values: they are means over other tasks.
-    return None if verdict.value is None or verdict.stage is None else (-float(verdict.stage), verdict.value)
-
-
-def _tell(algorithm: Search[Any], state: Any, entry: _Entered, verdict: Verdict, tally: _Tally, ledger: Ledger) -> Any:
-    number, behaviour, stage = entry.candidate.number, entry.subject.behaviour, verdict.stage
-    reused = False
-    if stage is not None:
-        # Said of the keys and numbers alone, so that it does not hang on which of two equal candidates ran first.
-        reached = tally.reached.get(behaviour, -1)
-        reused = reached >= stage
-        tally.reached[behaviour] = max(stage, reached)
-        tally.reused += reused
-        tally.evaluated += not reused
-    fitness = _fitness(verdict)
-    tally.failed += fitness is None
+def _tell(
+    entry: _Entered, verdict: Verdict, tally: _Tally, confirmations: Confirmations, ledger: Ledger
+) -> Fitness | None:
+    """Note down what became of a candidate and return its fitness."""
+    number, behaviour = entry.candidate.number, entry.subject.behaviour
+    reached = tally.reached.get(behaviour, -1)
+    stage = -1 if verdict.stage is None else verdict.stage
+    # Said of the keys and numbers alone, so that it does not hang on which of two equal candidates ran first.
+    reused = 0 <= stage <= reached
+    tally.reached[behaviour] = max(stage, reached)
+    tally.reused += reused
+    tally.evaluated += stage > reached
+    confirmations.cost = confirmations.cost.plus(verdict.scores[reached + 1 :], confirming=False)
     tally.hurdles = tally.hurdles.after(verdict)
-    if fitness is not None and (tally.best is None or fitness < tally.best.fitness):
-        tally.best = Finalist(number, entry.candidate.program, fitness)
+    fitness, reason = confirmations.told(number, entry.subject, verdict, reused=reused)
+    tally.failed += fitness is None
     value = verdict.values[-1] if verdict.values else None
-    ledger.store.add_outcome(Outcome(number, verdict.reason, fitness, stage, reused, value, verdict.hurdle))
-    return algorithm.tell(state, entry.candidate, fitness)
+    ledger.store.add_outcome(Outcome(number, reason, fitness, verdict.stage, reused, value, verdict.hurdle))
+    if fitness is not None:
+        tally.ranking.add(Standing(number, fitness, confirmed=False))
+    return fitness
 
 
-def _progress(told: int, budget: int, tally: _Tally) -> Progress:
-    best = tally.best
+def _note(confirmation: Confirmation, told: int, tally: _Tally, ledger: Ledger) -> None:
+    ledger.store.add_confirmation(confirmation)
+    number, fitness = confirmation.number, confirmation.fitness
+    if fitness is None:
+        tally.ranking.drop(number, told)
+    else:
+        tally.ranking.add(Standing(number, fitness, confirmed=True))
+
+
+def _progress(told: int, budget: int, tally: _Tally, confirmations: Confirmations) -> Progress:
+    best = tally.ranking.best
     return Progress(
         Phase.SEARCH,
         told,
@@ -196,5 +211,7 @@ def _progress(told: int, budget: int, tally: _Tally) -> Progress:
         tally.failed,
         best.number if best else None,
         best.fitness if best else None,
-        str(best.program) if best else "",
+        tally.ranking.text,
+        confirmations.confirmed,
+        confirmations.cost.share,
     )

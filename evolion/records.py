@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from evolion.evaluators.stages import Reason
+from evolion.proxies.score import Score
 
-__all__ = ["CandidateRecord", "Counts", "Event", "Outcome", "Winner"]
+__all__ = ["CandidateRecord", "Confirmation", "Cost", "Counts", "Event", "Outcome", "Standing", "Winner"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,77 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True)
+class Confirmation:
+    """What the search was told about a candidate that was trained again with fresh seeds.
+
+    Attributes:
+        number: The candidate.
+        reason: `FINISHED`, or why it failed this time.
+        fitness: As in `Outcome`, from the fresh seeds alone; None for a candidate that failed.
+        value: What the fitness is a bound of; smaller is better.
+        error: Standard error of the logarithm of the value.
+
+    """
+
+    number: int
+    reason: Reason
+    fitness: tuple[float, ...] | None
+    value: float | None = None
+    error: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """The last word on a candidate; standings compare as ranks do, the best is the least.
+
+    Of two that got equally far, one that is confirmed is better than one that is not.
+    """
+
+    number: int
+    fitness: tuple[float, ...]
+    confirmed: bool
+
+    @property
+    def rank(self) -> tuple[float, ...]:
+        """What standings are sorted by."""
+        return (*self.fitness[:-1], float(not self.confirmed), self.fitness[-1], float(self.number))
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What the search has trained: all of it, and what of it was for confirmations.
+
+    Attributes:
+        runs: Trainings, one for each learning rate and seed.
+        seconds: Their wall time, added up over workers.
+        confirming_runs: Those for confirmations.
+        confirming_seconds: Their wall time.
+
+    """
+
+    runs: int = 0
+    seconds: float = 0.0
+    confirming_runs: int = 0
+    confirming_seconds: float = 0.0
+
+    @property
+    def share(self) -> float:
+        """The share of the time that went into confirmations."""
+        return self.confirming_seconds / self.seconds if self.seconds else 0.0
+
+    def plus(self, scores: Iterable[Score], *, confirming: bool) -> Cost:
+        """Return the cost with more scores."""
+        scores = tuple(scores)
+        runs, seconds = sum(len(score.runs) for score in scores), sum(score.seconds for score in scores)
+        return Cost(
+            self.runs + runs,
+            self.seconds + seconds,
+            self.confirming_runs + confirming * runs,
+            self.confirming_seconds + confirming * seconds,
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Winner:
     """The program that a run ends with, and the candidate that it comes from."""
 
@@ -86,6 +158,8 @@ class Counts:
         stages: Told candidates by the last stage that they reached, reused ones included.
         drops: Told candidates whose scores are no earlier one's, by the last stage that they entered (None for the
             probe) and the reason why they went no further.
+        confirmed: Programs of different behaviour that were trained again with fresh seeds.
+        cost: What the search has trained.
         scores: Stored scores, those of tuning and retest included.
 
     """
@@ -97,4 +171,6 @@ class Counts:
     failed: Mapping[str, int]
     stages: Mapping[int, int]
     drops: Mapping[tuple[int | None, Reason], int]
+    confirmed: int
+    cost: Cost
     scores: int

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from evolion.comparison import Interval, Row, Table, interval, paired_difference, verdict
-from evolion.config import SEEDS_OF_STAGES, RetestTask, RunConfig, program_of
+from evolion.config import SEEDS_OF_STAGES, RetestTask, RunConfig, fresh_seeds, program_of
 from evolion.evaluators.metric import excess, metric_of
 from evolion.evaluators.tuning import DECAY, Tuned, best_trial, trials
 from evolion.funnel import Finalist
@@ -22,7 +22,6 @@ from evolion.primitives.program import Program
 from evolion.primitives.simplify import simplify
 from evolion.proxies.registry import get_task
 from evolion.proxies.score import Score, Status
-from evolion.records import Outcome
 from evolion.search.ablation import removals
 from evolion.store import RunStore
 from evolion.view import Observer, Phase, Progress
@@ -113,8 +112,7 @@ class _Bench:
 
     def seeds(self, first: int, count: int) -> tuple[int, ...]:
         """Return the seeds of a step; another seed of the run gives others."""
-        start = first + 100_000 * (self.config.seed % 10_000)
-        return tuple(range(start, start + count))
+        return fresh_seeds(first, count, self.config.seed)
 
     def run(
         self, pairs: Sequence[tuple[Program, _Setting]], seeds: tuple[int, ...], split: str, phase: Phase
@@ -142,28 +140,29 @@ def _with_decay(program: Program, decay: float | None) -> Program:
 
 
 def finalists_of(store: RunStore, count: int) -> list[Finalist]:
-    """Return the best candidates of a run that differ by more than a rescaling of the learning rate, fittest first.
+    """Return the best candidates of a run that differ by more than a rescaling of the learning rate.
+
+    Of those that got equally far, the confirmed come before the others, and then the fittest before the rest.
 
     Their programs are simplified by the exact rules, so that tuning and ablation see the short form.
     """
-    ranked: list[tuple[Any, ...]] = [(o.fitness, o.number, o) for o in store.outcomes() if o.fitness is not None]
     chosen: list[Finalist] = []
     kinds: set[str] = set()
-    for _, number, outcome in sorted(ranked, key=lambda row: row[:2]):
-        program = _program(store, outcome)
+    for standing in store.standings():
+        program = _program(store, standing.number)
         kind = behavioural_key(program, up_to_lr=True)
         if kind not in kinds:
             kinds.add(kind)
-            chosen.append(Finalist(number, simplify(program), outcome.fitness))
+            chosen.append(Finalist(standing.number, simplify(program), standing.fitness))
         if len(chosen) == count:
             break
     return chosen
 
 
-def _program(store: RunStore, outcome: Outcome) -> Program:
+def _program(store: RunStore, number: int) -> Program:
     from evolion.primitives.parser import parse
 
-    record = store.candidate(outcome.number)
+    record = store.candidate(number)
     assert record is not None
     return parse(record.text)
 

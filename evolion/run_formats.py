@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import sqlite3
+from dataclasses import replace
 
-__all__ = ["FORMAT", "SCHEMA", "upgrade"]
+from evolion.config import ConfirmationConfig, RunConfig
+
+__all__ = ["FORMAT", "SCHEMA", "adapted", "upgrade"]
 
 FORMAT = 2
 """The number of the database's layout; a change of `SCHEMA` raises it."""
@@ -38,8 +41,18 @@ CREATE TABLE scores (
 CREATE TABLE events (event INTEGER PRIMARY KEY, time REAL NOT NULL, kind TEXT NOT NULL, detail TEXT NOT NULL);
 """
 
+_BEGAN = "first format"
+"""The record of a run that was brought to another format: the one that it began in."""
+
 _REASON = "CASE WHEN {column} <> 'ok' THEN {column} WHEN stage = {last} THEN 'finished' ELSE 'hurdle' END"
 """Format 1 wrote no reason for candidates with fitness: those that were not in the last stage had missed a hurdle."""
+
+
+def adapted(config: RunConfig, connection: sqlite3.Connection, version: int) -> RunConfig:
+    """Return the configuration of a run as it was meant in the format that it began in: 1 knew no confirmations."""
+    began = connection.execute("SELECT value FROM records WHERE name = ?", (_BEGAN,)).fetchone()
+    first = int(began[0]) if began else version
+    return replace(config, confirmation=ConfirmationConfig(share=0.0)) if first < 2 else config
 
 
 def upgrade(connection: sqlite3.Connection, version: int, stages: int, *, readonly: bool) -> None:
@@ -72,6 +85,7 @@ def upgrade(connection: sqlite3.Connection, version: int, stages: int, *, readon
         ALTER TABLE outcomes ADD COLUMN hurdle REAL;
         UPDATE outcomes SET reason = {_REASON.format(column="reason", last=stages - 1)};
         {_CONFIRMATIONS}
+        INSERT INTO records VALUES ('{_BEGAN}', '{version}');
         PRAGMA user_version = {FORMAT};
         COMMIT;
     """)

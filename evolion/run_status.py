@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from evolion.records import Counts
     from evolion.store import RunStore
 
-__all__ = ["funnel", "status_lines", "status_of"]
+__all__ = ["confirmations_of", "confirmations_text", "funnel", "status_lines", "status_of"]
 
 
 def status_of(store: RunStore) -> dict[str, Any]:
@@ -37,6 +37,7 @@ def status_of(store: RunStore) -> dict[str, Any]:
             "stages": dict(counts.stages),
             "scores": counts.scores,
         },
+        "confirmations": confirmations_of(counts),
         "funnel": funnel(counts, store.config.stages),
         "best": {"number": best.number, "fitness": best.fitness} if best else None,
         "winner": {"number": winner.number, "text": winner.text} if winner else None,
@@ -71,6 +72,12 @@ def funnel(counts: Counts, stages: Sequence[StageConfig]) -> list[dict[str, Any]
     return rows
 
 
+def confirmations_of(counts: Counts) -> dict[str, Any]:
+    """Return how many programs were confirmed, in how many trainings, and what share of all that time was."""
+    cost = counts.cost
+    return {"confirmed": counts.confirmed, "runs": cost.confirming_runs, "share_of_seconds": cost.share}
+
+
 def status_lines(data: dict[str, Any]) -> list[str]:
     """Return what `status_of` says, a line each."""
     counts, folder = data["counts"], data["folder"]
@@ -81,6 +88,9 @@ def status_lines(data: dict[str, Any]) -> list[str]:
         f"failed      {_listed(counts['failed'])}",
         *(f"{row['stage']:11} {_row_text(row)}" for row in data["funnel"]),
     ]
+    confirmations = data["confirmations"]
+    if confirmations["confirmed"]:
+        lines.append(f"confirmed   {confirmations_text(confirmations)}")
     if data["best"]:
         lines.append(f"best        {fitness_text(data['best']['fitness'], data['best']['number'])}")
     if data["store"]:
@@ -90,6 +100,12 @@ def status_lines(data: dict[str, Any]) -> list[str]:
     elif data["state"] == "finished":
         lines.append(f"its table: evolion resume {folder}; its program: evolion show {folder}")
     return lines
+
+
+def confirmations_text(data: dict[str, Any]) -> str:
+    """Return what `confirmations_of` says in words."""
+    share = f"{data['share_of_seconds']:.0%} of the training time of the search"
+    return f"{data['confirmed']:,} with fresh seeds, {data['runs']:,} trainings, {share}"
 
 
 def _row_text(row: dict[str, Any]) -> str:

@@ -24,7 +24,8 @@ from evolion.errors import ConfigError, RunError
 from evolion.evaluators.score_keys import ScoreKey, dump_score, read_score
 from evolion.evaluators.stages import Reason
 from evolion.proxies.score import Score
-from evolion.records import CandidateRecord, Counts, Event, Outcome, Winner
+from evolion.records import CandidateRecord, Confirmation, Counts, Event, Outcome, Standing, Winner
+from evolion.run_counts import counts_of
 from evolion.run_files import (
     CONFIG,
     DATABASE,
@@ -37,7 +38,7 @@ from evolion.run_files import (
     locked,
     write_atomically,
 )
-from evolion.run_formats import upgrade
+from evolion.run_formats import adapted, upgrade
 
 __all__ = ["RunStore"]
 
@@ -183,7 +184,7 @@ class RunStore:
         """
         known = self.outcome(outcome.number)
         if known is None:
-            fitness = None if outcome.fitness is None else json.dumps(outcome.fitness, separators=(",", ":"))
+            fitness = _dumped(outcome.fitness)
             self._connection.execute(
                 "INSERT INTO outcomes VALUES (?, ?, ?, ?, ?, ?, ?)",
                 (
@@ -212,10 +213,36 @@ class RunStore:
         """All outcomes in the order of the candidates."""
         return map(_outcome, self._connection.execute("SELECT * FROM outcomes ORDER BY number"))
 
-    def best(self) -> Outcome | None:
-        """Return the outcome of the least fitness; the earlier candidate where two are equal."""
-        ranked = [(outcome.fitness, outcome.number, outcome) for outcome in self.outcomes() if outcome.fitness]
-        return min(ranked, default=(None, None, None))[2]
+    def add_confirmation(self, confirmation: Confirmation) -> None:
+        """Add what the search was told about a candidate that was trained again; one that is there must be the same.
+
+        Raises:
+            RunError: If it is another: the run cannot be continued with this version.
+
+        """
+        query = "SELECT * FROM confirmations WHERE number = ?"
+        row = self._connection.execute(query, (confirmation.number,)).fetchone()
+        if row is None:
+            fitness = _dumped(confirmation.fitness)
+            values = (confirmation.number, confirmation.reason.value, fitness, confirmation.value, confirmation.error)
+            self._connection.execute("INSERT INTO confirmations VALUES (?, ?, ?, ?, ?)", values)
+        elif _confirmation(row) != confirmation:
+            raise RunError(_other_history(self.folder, confirmation.number))
+
+    def confirmations(self) -> Iterator[Confirmation]:
+        """All confirmations in the order of the candidates."""
+        return map(_confirmation, self._connection.execute("SELECT * FROM confirmations ORDER BY number"))
+
+    def standings(self) -> list[Standing]:
+        """Return the last word on every candidate that has a fitness, best first; the earlier one of two equal ones."""
+        confirmed = {confirmation.number: confirmation.fitness for confirmation in self.confirmations()}
+        last = [(o.number, confirmed.get(o.number, o.fitness), o.number in confirmed) for o in self.outcomes()]
+        found = [Standing(number, fitness, known) for number, fitness, known in last if fitness is not None]
+        return sorted(found, key=lambda standing: standing.rank)
+
+    def best(self) -> Standing | None:
+        """Return the standing of the best candidate."""
+        return next(iter(self.standings()), None)
 
     def put_score(self, key: ScoreKey, score: Score) -> None:
         """Keep a score under its key. The first one stays: later candidates must see what earlier ones saw."""
@@ -247,28 +274,7 @@ class RunStore:
 
     def counts(self) -> Counts:
         """Return how far the run is."""
-
-        def pairs(query: str) -> dict[Any, int]:
-            return dict(self._connection.execute(query).fetchall())
-
-        def number(query: str) -> int:
-            return int(self._connection.execute(query).fetchone()[0])
-
-        return Counts(
-            generated=number("SELECT count(*) FROM candidates"),
-            told=number("SELECT count(*) FROM outcomes"),
-            evaluated=number("SELECT count(*) FROM outcomes WHERE stage IS NOT NULL AND NOT reused"),
-            reused=number("SELECT count(*) FROM outcomes WHERE reused"),
-            failed=pairs("SELECT reason, count(*) FROM outcomes WHERE fitness IS NULL GROUP BY reason"),
-            stages=pairs("SELECT stage, count(*) FROM outcomes WHERE stage IS NOT NULL GROUP BY stage"),
-            drops={
-                (stage, Reason(reason)): count
-                for stage, reason, count in self._connection.execute(
-                    "SELECT stage, reason, count(*) FROM outcomes WHERE NOT reused GROUP BY stage, reason"
-                )
-            },
-            scores=number("SELECT count(*) FROM scores"),
-        )
+        return counts_of(self._connection)
 
     def event(self, kind: str, detail: Any = None) -> None:
         """Note that something happened, with anything that JSON can hold."""
@@ -330,6 +336,7 @@ def _opened(folder: Path, lock: FileIO | None) -> RunStore:
         config = from_toml(text, where=f"the configuration in {database}")
         if lock is not None:
             check_config_file(folder, text, config)
+        config = adapted(config, connection, version)
         upgrade(connection, version, len(config.stages), readonly=lock is None)
     except (sqlite3.Error, OSError, ConfigError, TypeError) as error:
         if connection is not None:
@@ -356,8 +363,20 @@ def _candidate(row: tuple[Any, ...]) -> CandidateRecord:
 
 def _outcome(row: tuple[Any, ...]) -> Outcome:
     number, reason, fitness, stage, reused, value, hurdle = row
-    read = tuple(json.loads(fitness)) if fitness else None
-    return Outcome(number, Reason(reason), read, stage, bool(reused), value, hurdle)
+    return Outcome(number, Reason(reason), _loaded(fitness), stage, bool(reused), value, hurdle)
+
+
+def _confirmation(row: tuple[Any, ...]) -> Confirmation:
+    number, reason, fitness, value, error = row
+    return Confirmation(number, Reason(reason), _loaded(fitness), value, error)
+
+
+def _dumped(fitness: tuple[float, ...] | None) -> str | None:
+    return None if fitness is None else json.dumps(fitness, separators=(",", ":"))
+
+
+def _loaded(fitness: str | None) -> tuple[float, ...] | None:
+    return tuple(json.loads(fitness)) if fitness else None
 
 
 def _other_history(folder: Path, number: int) -> str:

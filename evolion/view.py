@@ -52,6 +52,8 @@ class Progress:
         best_number: The best candidate so far.
         best_fitness: Its fitness, smaller is better.
         best_text: Its program text.
+        confirmed: Programs that were trained again with fresh seeds.
+        confirming: The share of the training time of the search that went into that.
 
     """
 
@@ -64,6 +66,8 @@ class Progress:
     best_number: int | None = None
     best_fitness: tuple[float, ...] | None = None
     best_text: str = ""
+    confirmed: int = 0
+    confirming: float = 0.0
 
 
 class Observer(Protocol):
@@ -99,6 +103,8 @@ def progress_line(progress: Progress, rate: float | None) -> str:
     if progress.phase is Phase.SEARCH and progress.done:
         parts.append(f"{progress.reused / progress.done:.0%} known by key")
         parts.append(f"{progress.failed / progress.done:.0%} failed")
+        if progress.confirmed:
+            parts.append(f"{progress.confirmed:,} confirmed in {progress.confirming:.0%} of the training time")
     if progress.best_fitness is not None:
         parts.append(f"best {fitness_text(progress.best_fitness, progress.best_number)}")
     return ", ".join(parts)

@@ -66,6 +66,15 @@ class Score:
     def __post_init__(self) -> None:
         _check_loss(self.status, self.loss)
 
+    @property
+    def spread(self) -> float | None:
+        """Standard error of the loss over the seeds at the best learning rate; None unless ok with several seeds."""
+        losses = [run.loss for run in self.runs if run.learning_rate == self.learning_rate and run.loss is not None]
+        if self.status is not Status.OK or len(losses) < 2:
+            return None
+        mean = math.fsum(losses) / len(losses)
+        return math.sqrt(math.fsum((loss - mean) ** 2 for loss in losses) / ((len(losses) - 1) * len(losses)))
+
 
 def _check_loss(status: Status, loss: float | None) -> None:
     right = loss is not None and math.isfinite(loss) if status is Status.OK else loss is None

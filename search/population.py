@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from evolion.search.types import Candidate, Fitness
 
-__all__ = ["Member", "draw_seats", "joined", "tournament_winner"]
+__all__ = ["Member", "draw_seats", "joined", "revised", "tournament_winner"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +23,15 @@ class Member:
 def joined(members: tuple[Member, ...], newcomer: Member, seats: int) -> tuple[Member, ...]:
     """Return the members, oldest first, after one joined; where all seats are taken the oldest leaves."""
     return (*members, newcomer)[-seats:]
+
+
+def revised(members: tuple[Member, ...], number: int, fitness: Fitness | None) -> tuple[Member, ...]:
+    """Return the members after the candidate of a number got another fitness; without it, its seat becomes free."""
+    return tuple(
+        replace(member, fitness=fitness) if member.candidate.number == number else member
+        for member in members
+        if member.candidate.number != number or fitness is not None
+    )
 
 
 def draw_seats(members: Sequence[Member], contestants: int, rng: np.random.Generator) -> list[Member]:

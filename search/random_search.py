@@ -158,3 +158,6 @@ class RandomSearch:
 
     def tell(self, state: None, candidate: Candidate, fitness: Fitness | None) -> None:
         """Learn nothing."""
+
+    def revise(self, state: None, number: int, fitness: Fitness | None) -> None:
+        """Learn nothing."""

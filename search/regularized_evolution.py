@@ -15,7 +15,7 @@ import numpy as np
 from evolion.primitives.program import Program
 from evolion.search.drafts import prepared
 from evolion.search.mutation import MutationConfig, breed
-from evolion.search.population import Member, draw_seats, joined, tournament_winner
+from evolion.search.population import Member, draw_seats, joined, revised, tournament_winner
 from evolion.search.types import SEED, Candidate, Fitness
 
 __all__ = ["Population", "RegularizedEvolution"]
@@ -96,3 +96,8 @@ class RegularizedEvolution:
             return state
         members = joined(state.members, Member(candidate, fitness), self.population)
         return Population(members, fitness if candidate.number == 0 else state.seed_fitness)
+
+    def revise(self, state: Population, number: int, fitness: Fitness | None) -> Population:
+        """Give a living member another fitness; one that fails leaves its seat to the seed program."""
+        members = revised(state.members, number, fitness)
+        return Population(members, fitness if number == 0 else state.seed_fitness)

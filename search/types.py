@@ -71,3 +71,11 @@ class Search(Protocol[State]):
         parent.
         """
         ...
+
+    def revise(self, state: State, number: int, fitness: Fitness | None) -> State:
+        """Return the state after a candidate that was told before turned out to have another fitness.
+
+        Changes nothing for a candidate that has no place in the state any more. A fitness of None says that the
+        candidate fails: it is a parent no longer.
+        """
+        ...

@@ -15,6 +15,7 @@ def contents(folder: Path) -> dict[str, Any]:
         return {
             "candidates": list(store.candidates()),
             "outcomes": list(store.outcomes()),
+            "confirmations": list(store.confirmations()),
             "scores": scores,
             "winner": store.winner(),
             "table": store.get_record("table"),

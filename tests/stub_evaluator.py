@@ -4,27 +4,42 @@ import hashlib
 import random
 from dataclasses import dataclass, field
 
-from evolion.config import AblationConfig, RetestConfig, RetestTask, RunConfig, SearchConfig, StageConfig
+from evolion.config import (
+    CONFIRMATION_SEEDS,
+    AblationConfig,
+    ConfirmationConfig,
+    RetestConfig,
+    RetestTask,
+    RunConfig,
+    SearchConfig,
+    StageConfig,
+)
 from evolion.evaluators.types import Job, PoolStatus, Score
 from evolion.primitives.keys import behavioural_key
 from evolion.proxies.score import Run, Status
 
 
 def stub_score(job: Job) -> Score:
-    """Score a job: one in eight programs diverges, the loss of the others hangs on behaviour, task, seed and rate."""
+    """Score a job: the loss hangs on behaviour and task, and on the seed as noise.
+
+    One in eight programs diverges, and one in eight with the seeds of confirmations.
+    """
     key = behavioural_key(job.program)
-    if int(key, 16) % 8 == 3:
-        runs = tuple(
-            Run(rate, seed, Status.DIVERGED, None, None, 5) for rate in job.learning_rates for seed in job.seeds
-        )
-        return Score(Status.DIVERGED, None, (), 5, 0.0, runs=runs, message="diverged")
+    kind, fresh = int(key, 16) % 8, job.seeds[0] % 100_000 >= CONFIRMATION_SEEDS
+    points = [(rate, seed) for rate in job.learning_rates for seed in job.seeds]
+    seconds = 0.001 * len(points)
+    if kind == 3 or (kind == 5 and fresh):
+        runs = tuple(Run(rate, seed, Status.DIVERGED, None, None, 5) for rate, seed in points)
+        return Score(Status.DIVERGED, None, (), 5, seconds, runs=runs, message="diverged")
     quality = int(key[:6], 16) / 16**6
-    noise = hashlib.sha256(repr((key, job.task, job.seeds, job.split)).encode()).digest()[0] / 2560
-    loss = 4.0 + quality + noise
-    runs = tuple(
-        Run(rate, seed, Status.OK, loss, loss / 2, job.steps) for rate in job.learning_rates for seed in job.seeds
-    )
-    return Score(Status.OK, loss, (loss,), job.steps, 0.0, loss / 2, job.learning_rates[0], runs)
+    losses = {seed: 4.0 + quality + _noise(key, job.task, seed, job.split) for seed in job.seeds}
+    runs = tuple(Run(rate, seed, Status.OK, losses[seed], losses[seed] / 2, job.steps) for rate, seed in points)
+    loss = sum(losses.values()) / len(losses)
+    return Score(Status.OK, loss, (loss,), job.steps, seconds, loss / 2, job.learning_rates[0], runs)
+
+
+def _noise(*name: object) -> float:
+    return hashlib.sha256(repr(name).encode()).digest()[0] / 2560
 
 
 @dataclass
@@ -62,11 +77,12 @@ class StubEvaluator:
 
 
 def stub_config(budget: int = 150, *, seed: int = 0, lag: int = 8) -> RunConfig:
-    """A run of two stages with hurdle, retest and ablation, cheap enough for a test with a stub."""
+    """A run of two stages with hurdle, confirmations, retest and ablation, cheap enough for a test with a stub."""
     return RunConfig(
         seed=seed,
         search=SearchConfig(budget=budget, lag=lag, population=20, tournament=3),
         stages=(StageConfig("digits-mlp", steps=50), StageConfig("zipf-lm", steps=50, hurdle=0.3)),
+        confirmation=ConfirmationConfig(share=0.15),
         retest=RetestConfig(
             finalists=2, trials=4, seeds=3, tasks=(RetestTask("digits-mlp", steps=40), RetestTask("zipf-lm", steps=40))
         ),

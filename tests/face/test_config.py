@@ -11,6 +11,7 @@ import evolion
 from evolion.config import (
     SEEDS_OF_STAGES,
     AblationConfig,
+    ConfirmationConfig,
     MutationWeights,
     RetestConfig,
     RetestTask,
@@ -65,6 +66,9 @@ configs = st.builds(
         mutations=st.builds(MutationWeights, **dict.fromkeys(MUTATIONS, weights) | {"insert": numbers}),
     ),
     stages=st.tuples(stages(st.none()), stages(st.floats(0.001, 1.0))) | st.tuples(stages(st.none())),
+    confirmation=st.builds(
+        ConfirmationConfig, share=st.floats(0.0, 1.0), seeds=st.integers(2, 100), standard_errors=weights
+    ),
     retest=st.builds(
         RetestConfig,
         finalists=st.integers(1, 100),
@@ -148,6 +152,10 @@ BAD_OVERRIDES = {
     "stages.0.seeds=[]": "seeds",
     "stages.0.seeds=[1, 1]": "twice",
     "stages.0.seeds=[10000]": "stages.0.seeds",
+    "confirmation.shre=0.1": "did you mean 'share'",
+    "confirmation.share=1.5": "confirmation.share",
+    "confirmation.seeds=1": "confirmation.seeds",
+    "confirmation.standard_errors=-1": "confirmation.standard_errors",
     "retest.tasks=[{task='zipf-lm'}, {task='zipf-lm'}]": "twice",
     "stages.0.learning_rates=[nan]": "learning_rates",
     "ablation.enabled=1": "ablation.enabled",
@@ -186,6 +194,7 @@ def test_fingerprint_follows_what_determines_the_result() -> None:
     changed = [
         dataclasses.replace(config, seed=1),
         dataclasses.replace(config, search=SearchConfig(mutations=MutationWeights(insert=2.0))),
+        dataclasses.replace(config, confirmation=ConfirmationConfig(share=0.0)),
         dataclasses.replace(config, ablation=AblationConfig(enabled=False)),
     ]
     assert RunConfig().fingerprint() == config.fingerprint()

@@ -20,10 +20,12 @@ from evolion.config import RunConfig
 from evolion.driver import Result, discover, resume
 from evolion.errors import InputError, JobError, RunError
 from evolion.evaluators.stages import Reason
+from evolion.evaluators.types import Job
 from evolion.primitives.dataflow import remove_dead_code
 from evolion.primitives.keys import ProbeStatus
 from evolion.primitives.parser import parse
 from evolion.primitives.simplify import simplify
+from evolion.retest import finalists_of
 from evolion.run_status import status_lines, status_of
 from evolion.search.types import NoProgramError
 from evolion.store import RunStore
@@ -123,8 +125,12 @@ def test_scores_of_a_killed_run_are_not_computed_again(tmp_path: Path) -> None:
         discover(stub_config(), tmp_path / "run", evaluator=first)
     second = StubEvaluator()
     resume(tmp_path / "run", evaluator=second)
-    done = {repr(job.program) + job.task for job in first.seen} - {repr(job.program) + job.task for job in first.jobs}
-    again = {repr(job.program) + job.task for job in second.seen if job.steps == 50}
+
+    def names(jobs: list[Job]) -> set[str]:
+        return {repr((job.program, job.task, job.seeds)) for job in jobs}
+
+    done = names(first.seen) - names(first.jobs)
+    again = names([job for job in second.seen if job.steps == 50])
 
     assert not done & again
 
@@ -177,6 +183,30 @@ def test_funnel_is_recorded(undisturbed: tuple[Path, Result]) -> None:
         assert outcome.fitness is None or outcome.reason in (Reason.HURDLE, Reason.FINISHED)
 
 
+def test_the_best_are_confirmed(undisturbed: tuple[Path, Result]) -> None:
+    """Runs of this file hold confirmations of every sort: passed, failed, and taken over by those who do the same."""
+    data = contents(undisturbed[0])
+    confirmations = data["confirmations"]
+    keys = {c.number: c.behaviour_key for c in data["candidates"]}
+    outcomes = {o.number: o for o in data["outcomes"]}
+
+    assert confirmations[0].number == 0
+    assert {c.reason for c in confirmations} == {Reason.FINISHED, Reason.DIVERGED}
+    assert all((c.fitness is None) == c.reason.failed for c in confirmations)
+    assert len({keys[c.number] for c in confirmations}) < len(confirmations)
+    assert all(outcomes[c.number].fitness != c.fitness for c in confirmations if not outcomes[c.number].reused)
+
+
+def test_finalists_rest_on_fresh_seeds(undisturbed: tuple[Path, Result]) -> None:
+    """The retest takes its candidates by what was confirmed, not by the luckiest first score."""
+    with RunStore.open(undisturbed[0], readonly=True) as store:
+        standings, confirmed = store.standings(), {c.number: c.fitness for c in store.confirmations()}
+        finalists = finalists_of(store, 2)
+    assert [finalist.fitness for finalist in finalists] == [confirmed[finalist.number] for finalist in finalists]
+    assert finalists[0].number == standings[0].number
+    assert not any(confirmed.get(standing.number, ()) is None for standing in standings)
+
+
 def test_status_shows_the_whole_funnel(undisturbed: tuple[Path, Result]) -> None:
     """Every candidate is a duplicate, dropped somewhere for a reason, or through; what passes enters the next."""
     folder, result = undisturbed
@@ -192,10 +222,13 @@ def test_status_shows_the_whole_funnel(undisturbed: tuple[Path, Result]) -> None
     text = "\n".join(status_lines(data))
     assert f"{rows[1]['dropped']['hurdle']} hurdle" in text
     assert "on digits-mlp, 50 steps" in text
+    assert f"confirmed   {result.counts.confirmed} with fresh seeds" in text
+    assert data["confirmations"]["runs"] == result.counts.cost.confirming_runs > 0
+    assert f"Confirmed: {result.counts.confirmed} with fresh seeds" in str(result)
 
 
 def test_short_stages_are_short_complete_schedules(tmp_path: Path) -> None:
-    """The default run trains on a fifth of the horizon first: evaluators are given that horizon, not a place to stop."""
+    """The default run trains on a fifth of the horizon first: evaluators get that horizon, not a place to stop."""
     config = replace(stub_config(30), stages=RunConfig().stages)
     evaluator = StubEvaluator()
     discover(config, tmp_path / "run", evaluator=evaluator)
@@ -274,5 +307,14 @@ def test_progress_is_reported_in_order(tmp_path: Path) -> None:
     told = [p.done for p in seen if p.phase == "search"]
 
     assert told == list(range(1, 41))
-    assert all(a.best_fitness >= b.best_fitness for a, b in pairwise(p for p in seen if p.best_fitness))
+    stages = [p.best_fitness[0] for p in seen if p.best_fitness]
+    assert all(before >= after for before, after in pairwise(stages))
+    last = [p for p in seen if p.phase == "search"][-1]
+    with RunStore.open(tmp_path / "run", readonly=True) as store:
+        best, counts = store.best(), store.counts()
+    assert best is not None
+    assert (last.best_number, last.best_fitness, best.confirmed) == (best.number, best.fitness, True)
+    assert (last.confirmed, last.confirming) == (counts.confirmed, pytest.approx(counts.cost.share))
+    assert counts.confirmed > 2
+    assert 0.0 < counts.cost.share < 0.5
     assert {p.phase for p in seen} == {"search", "tuning", "retest", "ablation"}

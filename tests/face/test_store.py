@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from run_samples import CONFIG, ENVIRONMENT, KEY, candidate, score
 
-from evolion.config import RunConfig, SearchConfig
 from evolion.errors import RunError
 from evolion.evaluators.score_keys import ScoreKey, dump_score, read_score
 from evolion.evaluators.stages import Reason
@@ -22,10 +22,6 @@ from evolion.records import CandidateRecord, Outcome
 from evolion.run_files import is_running
 from evolion.run_formats import FORMAT
 from evolion.store import RunStore
-
-CONFIG = RunConfig(search=SearchConfig(budget=10))
-ENVIRONMENT = {"evolion": "0.1.0", "device": "cpu"}
-KEY = ScoreKey("ab" * 16, "cd" * 32, 500, (0, 1), (0.001, 1 / 3), "validation", "cpu jax 0.10 interpreter")
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
 single = st.floats(allow_nan=False, allow_infinity=False, width=32)
@@ -51,16 +47,6 @@ def scores() -> st.SearchStrategy[Score]:
     return st.builds(Score, status=st.just(Status.OK), loss=finite, **rest) | st.builds(
         Score, status=failures, loss=st.none(), **rest
     )
-
-
-def candidate(number: int, parent: int | None = None) -> CandidateRecord:
-    return CandidateRecord(
-        number, parent, "insert", f"def train(w, g):\n    return {number}\n", "0a" * 16, "0b" * 16, "ok"
-    )
-
-
-def score(loss: float = 0.1 + 0.2) -> Score:
-    return Score(Status.OK, loss, (2.5, loss), 500, 0.25, 1e-3, 1 / 3, (Run(1 / 3, 0, Status.OK, loss, 1e-3, 500),))
 
 
 @pytest.fixture
@@ -150,25 +136,6 @@ def test_best_is_least_and_earliest(store: RunStore) -> None:
     best = store.best()
     assert best is not None
     assert best.number == 2
-
-
-def test_counts_add_up(store: RunStore) -> None:
-    """The status of a run tells trained, reused and failed candidates apart."""
-    rows = [
-        ("finished", (1.0,), 1, False),
-        ("finished", (1.0,), 1, True),
-        ("diverged", None, 0, False),
-        ("dead", None, None, False),
-        ("dead", None, None, True),
-    ]
-    for number, (reason, fitness, stage, reused) in enumerate(rows):
-        store.add_candidate(candidate(number))
-        store.add_outcome(Outcome(number, Reason(reason), fitness, stage, reused))
-    store.add_candidate(candidate(5))
-    counts = store.counts()
-    assert (counts.generated, counts.told, counts.evaluated, counts.reused) == (6, 5, 2, 2)
-    assert counts.failed == {"diverged": 1, "dead": 2}
-    assert counts.stages == {0: 1, 1: 2}
 
 
 def test_a_transaction_is_all_or_nothing(store: RunStore) -> None:
@@ -270,46 +237,6 @@ def test_open_says_why_not(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="was changed"):
         RunStore.open(edited)
     assert not is_running(edited)
-
-
-FORMAT_1 = """
-DROP TABLE confirmations;
-UPDATE outcomes SET reason = 'ok' WHERE reason IN ('finished', 'hurdle');
-ALTER TABLE outcomes RENAME COLUMN reason TO status;
-ALTER TABLE outcomes DROP COLUMN value;
-ALTER TABLE outcomes DROP COLUMN hurdle;
-PRAGMA user_version = 1;
-"""
-
-
-def test_runs_of_the_first_format_open(store: RunStore) -> None:
-    """A run of an earlier version is read as it is, and brought up to date when it is written to."""
-    last = len(CONFIG.stages) - 1
-    told = [
-        Outcome(0, Reason.FINISHED, (-float(last), 1.0), last, False, 1.0),
-        Outcome(1, Reason.HURDLE, (-0.0, 2.0), 0, False, 2.0, 1.5),
-        Outcome(2, Reason.DEAD, None, None, False),
-    ]
-    for outcome in told:
-        store.add_candidate(candidate(outcome.number))
-        store.add_outcome(outcome)
-    store.close()
-    connection = sqlite3.connect(store.folder / "run.sqlite")
-    connection.executescript(FORMAT_1)
-    connection.close()
-    unknown = [dataclasses.replace(outcome, value=None, hurdle=None) for outcome in told]
-    before = (store.folder / "run.sqlite").read_bytes()
-    with RunStore.open(store.folder, readonly=True) as reader:
-        assert list(reader.outcomes()) == unknown
-        assert reader.counts().drops == {(last, Reason.FINISHED): 1, (0, Reason.HURDLE): 1, (None, Reason.DEAD): 1}
-    assert (store.folder / "run.sqlite").read_bytes() == before
-    with RunStore.open(store.folder) as again:
-        assert list(again.outcomes()) == unknown
-        for outcome in told:  # as a resumed driver does
-            again.add_outcome(outcome)
-        assert list(again.outcomes()) == told
-        with pytest.raises(RunError, match="candidate 1"):
-            again.add_outcome(dataclasses.replace(told[1], fitness=(9.0,)))
 
 
 def test_a_lost_configuration_file_is_written_again(store: RunStore) -> None:

@@ -6,7 +6,7 @@ from rich.console import Console
 
 from evolion.view import LineView, LiveView, Observer, Phase, Progress, progress_line, silent, view_on
 
-SEARCH = Progress(Phase.SEARCH, 50, 200, 30, 10, 5, 7, (-1.0, 3.25), "def train(g):\n    return g\n")
+SEARCH = Progress(Phase.SEARCH, 50, 200, 30, 10, 5, 7, (-1.0, 3.25), "def train(g):\n    return g\n", 4, 0.07)
 
 
 @dataclass
@@ -33,7 +33,16 @@ def at(done: int, phase: Phase = Phase.SEARCH, total: int = 200) -> Progress:
 def test_line_tells_what_matters() -> None:
     """Progress, rate, time left, share known by key, failures and the best so far are all in the line."""
     line = progress_line(SEARCH, 2.0)
-    for part in ("search 50/200", "2.0/s", "1:15 left", "20% known by key", "10% failed", "3.25", "candidate 7"):
+    for part in (
+        "search 50/200",
+        "2.0/s",
+        "1:15 left",
+        "20% known by key",
+        "10% failed",
+        "4 confirmed in 7%",
+        "3.25",
+        "candidate 7",
+    ):
         assert part in line
 
 

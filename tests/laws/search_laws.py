@@ -96,6 +96,41 @@ class SearchLaws:
         failed = search.tell(state, dataclasses.replace(candidates[-1], number=30), None)
         assert failed == state
 
+    def test_a_revised_fitness_is_as_if_it_had_been_told(self, make: Callable[[int], Search[Any]]) -> None:
+        """What turns out later about a living candidate replaces what was told of it, and nothing else."""
+        search = make(3)
+        state, candidates = driven(search, 30)
+        for number in (30, 0):
+            newcomer = dataclasses.replace(candidates[-1], number=number)
+            revised = search.revise(search.tell(state, newcomer, (5.0, 1.0)), number, (0.5, 1.0))
+            assert revised == search.tell(state, newcomer, (0.5, 1.0))
+
+    def test_revising_leaves_the_old_state_alone(self, make: Callable[[int], Search[Any]]) -> None:
+        """States are values here too: the old one still gives the old candidates."""
+        search = make(3)
+        state, candidates = driven(search, 30)
+        before = [search.ask(state, number) for number in range(30, 40)]
+        for candidate in candidates:
+            search.revise(state, candidate.number, None)
+            search.revise(state, candidate.number, (0.0,))
+        assert [search.ask(state, number) for number in range(30, 40)] == before
+
+    def test_revising_who_has_left_changes_nothing(self, make: Callable[[int], Search[Any]]) -> None:
+        """A confirmation may come when its candidate is gone, or was never let in."""
+        search = make(3)
+        state, _ = driven(search, 30)
+        assert search.revise(state, 1_000, (0.0,)) == state == search.revise(state, 1_000, None)
+
+    def test_who_fails_later_is_a_parent_no_more(self, make: Callable[[int], Search[Any]]) -> None:
+        """The best candidate is nobody's parent once it turns out to fail."""
+        search = make(3)
+        state, candidates = driven(search, 30)
+        best = dataclasses.replace(candidates[-1], number=30)
+        told = search.tell(state, best, (-9.0,))
+        revised = search.revise(told, 30, None)
+        asked = [search.ask(revised, number) for number in range(31, 60)]
+        assert all(30 not in (candidate.parent, candidate.mate) for candidate in asked)
+
     def test_all_failed(self, make: Callable[[int], Search[Any]]) -> None:
         """A search whose candidates all fail, the seed included, goes on from the seed."""
         state, candidates = driven(make(3), 30, score=lambda _: None)

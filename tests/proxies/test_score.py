@@ -29,6 +29,19 @@ def test_seconds_do_not_count() -> None:
     assert Score(Status.OK, 1.0, (), 1, 0.5) == Score(Status.OK, 1.0, (), 1, 9.0)
 
 
+def run(rate: float, seed: int, loss: float) -> Run:
+    return Run(rate, seed, Status.OK, loss, None, 10)
+
+
+def test_spread_is_over_the_seeds_of_the_best_rate() -> None:
+    """The standard error of the loss comes from the runs that made it, and takes two of them."""
+    runs = (run(0.1, 0, 1.0), run(0.1, 1, 2.0), run(0.1, 2, 3.0), run(0.2, 0, 9.0), run(0.2, 1, 7.0))
+    assert Score(Status.OK, 2.0, (), 10, 0.0, None, 0.1, runs).spread == pytest.approx(1.0 / math.sqrt(3))
+    assert Score(Status.OK, 8.0, (), 10, 0.0, None, 0.2, runs).spread == pytest.approx(1.0)
+    assert Score(Status.OK, 1.0, (), 10, 0.0, None, 0.1, runs[:1]).spread is None
+    assert Score(Status.DIVERGED, None, (), 10, 0.0, runs=runs).spread is None
+
+
 @given(st.integers(1, 5000))
 def test_curve_steps_span_the_run(horizon: int) -> None:
     """A curve has at most 20 points in rising order, from the first step to the last."""

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from evolion.primitives.parser import parse
-from evolion.search.population import Member, draw_seats, joined, tournament_winner
+from evolion.search.population import Member, draw_seats, joined, revised, tournament_winner
 from evolion.search.types import Candidate, Fitness
 
 PROGRAM = parse("def train(g):\n    return g\n")
@@ -22,6 +22,14 @@ def test_the_oldest_leaves() -> None:
     newcomer = Member(Candidate(9, PROGRAM, 0, "insert", ""), (5.0,))
     assert numbers(joined(full, newcomer, 3)) == [1, 2, 9]
     assert numbers(joined(full, newcomer, 4)) == [0, 1, 2, 9]
+
+
+def test_revising_keeps_the_order_of_age() -> None:
+    """Another fitness does not make a member younger; one without fitness leaves, and the others stay."""
+    population = members((0.0,), (1.0,), (2.0,))
+    assert revised(population, 1, (7.0,)) == members((0.0,), (7.0,), (2.0,))
+    assert numbers(revised(population, 1, None)) == [0, 2]
+    assert revised(population, 9, None) == population
 
 
 def test_the_fittest_contestant_wins() -> None:

@@ -1,0 +1,166 @@
+"""The best of a search are trained again with fresh seeds while it goes on, and all are ranked by a pessimistic bound.
+
+Who is confirmed, and when the search is told, hangs on what it was told before and on numbers alone, so that a run
+replays whatever the order in which trainings end: a confirmation is asked for when its candidate is told and told `lag`
+candidates later. That of the warm start is told at once, so that the noise is known from the start.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from evolion.config import CONFIRMATION_SEEDS, RunConfig, fresh_seeds
+from evolion.evaluators.noise import Contest, Noise, bound, fresh_stages, standard_error
+from evolion.evaluators.score_keys import ScoreKey
+from evolion.evaluators.stages import Reason, Stage, Staged, Subject, Verdict
+from evolion.records import Confirmation, Cost, Standing
+from evolion.search.types import Fitness
+from evolion.store import RunStore
+
+__all__ = ["Confirmations", "Ranking"]
+
+_Key = tuple[str, int]
+"""Behavioural key and last stage: candidates that share both share their confirmation."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    number: int
+    key: _Key
+    verdict: Verdict
+
+
+@dataclass(slots=True)
+class Confirmations:
+    """Decides who is confirmed and what a verdict is worth.
+
+    Attributes:
+        stages: Those of the search.
+        staged: What takes subjects through stages; confirmations have negative tickets there.
+        seeds: The fresh seeds.
+        standard_errors: What is added to a mean for its rank.
+        lag: That of the search.
+        noise: What is known of the noise.
+        contest: Says who is among the best; its share 0 stands for nobody.
+        cost: What the search has trained.
+        confirmed: Programs of different behaviour that were confirmed.
+
+    """
+
+    stages: tuple[Stage, ...]
+    staged: Staged[ScoreKey]
+    seeds: tuple[int, ...]
+    standard_errors: float
+    lag: int
+    noise: Noise
+    contest: Contest
+    cost: Cost = field(default_factory=Cost)
+    confirmed: int = 0
+    _chosen: set[_Key] = field(default_factory=set)
+    _evidence: dict[_Key, Verdict] = field(default_factory=dict)
+    _waiting: deque[_Waiting] = field(default_factory=deque)
+
+    @staticmethod
+    def of(config: RunConfig, stages: Sequence[Stage], staged: Staged[ScoreKey]) -> Confirmations:
+        """Return the confirmations of a search before anything was told."""
+        own = config.confirmation
+        return Confirmations(
+            tuple(stages),
+            staged,
+            fresh_seeds(CONFIRMATION_SEEDS, own.seeds, config.seed),
+            own.standard_errors,
+            config.search.lag,
+            Noise.of(stages, own.seeds),
+            Contest(own.share),
+        )
+
+    def told(self, number: int, subject: Subject, verdict: Verdict, *, reused: bool) -> tuple[Fitness | None, Reason]:
+        """Return the fitness of a candidate, and why it goes no further; have it confirmed if it is among the best.
+
+        A candidate that does what a confirmed one does takes over what was found there. `reused` says that another one
+        with the same behaviour got as far before.
+        """
+        if verdict.value is None or verdict.stage is None:
+            return None, verdict.reason
+        key = (subject.behaviour, verdict.stage)
+        if self.contest.share > 0:
+            rank = _fitness(verdict.stage, verdict.value)
+            if key in self._chosen or number == 0 or (not reused and self.contest.admits(rank)):
+                self._choose(_Waiting(number, key, verdict), subject)
+            self.contest = self.contest if reused else self.contest.after(rank)
+        known = self._evidence.get(key)
+        if known is None:
+            return _fitness(verdict.stage, self._bound(verdict.stage, verdict.value)), verdict.reason
+        if known.value is None:
+            return None, known.reason
+        return _fitness(verdict.stage, self._bound(verdict.stage, known.value, len(self.seeds))), verdict.reason
+
+    def _choose(self, waiting: _Waiting, subject: Subject) -> None:
+        self._chosen.add(waiting.key)
+        self._waiting.append(waiting)
+        stages = fresh_stages(self.stages, waiting.verdict, self.seeds)
+        self.staged.enter(-1 - waiting.number, subject, stages, (math.inf,) * len(stages))
+
+    def due(self, told: int, *, last: bool) -> Iterator[Confirmation]:
+        """Yield what the search is to be told after so many candidates, waiting for it; everything if they were all."""
+        while self._waiting and (last or self._waiting[0].number < max(1, told - self.lag)):
+            waiting = self._waiting.popleft()
+            found = self.staged.verdict(-1 - waiting.number)
+            if waiting.key not in self._evidence:
+                self._evidence[waiting.key] = found
+                self.noise = self.noise.after(self.stages, waiting.verdict, found)
+                self.cost = self.cost.plus(found.scores, confirming=True)
+                self.confirmed += 1
+            yield self._confirmation(waiting, found)
+
+    def _confirmation(self, waiting: _Waiting, found: Verdict) -> Confirmation:
+        stage = waiting.key[1]
+        if found.value is None:
+            return Confirmation(waiting.number, found.reason, None)
+        error = standard_error(self.stages, stage, self.noise.deviations(), len(self.seeds))
+        fitness = _fitness(stage, bound(found.value, error, self.standard_errors))
+        return Confirmation(waiting.number, found.reason, fitness, found.value, error)
+
+    def _bound(self, stage: int, value: float, seeds: int | None = None) -> float:
+        error = standard_error(self.stages, stage, self.noise.deviations(), seeds)
+        return bound(value, error, self.standard_errors)
+
+
+def _fitness(stage: int, value: float) -> Fitness:
+    # A candidate that got further is better, whatever the values: they are means over other tasks.
+    return (-float(stage), value)
+
+
+@dataclass(slots=True)
+class Ranking:
+    """The best candidate so far, for the view.
+
+    Attributes:
+        store: The run.
+        best: The standing of the best candidate.
+        text: Its program.
+
+    """
+
+    store: RunStore
+    best: Standing | None = None
+    text: str = ""
+
+    def add(self, standing: Standing) -> None:
+        """Take note of a candidate that was told or confirmed."""
+        if self.best is None or standing.rank < self.best.rank:
+            self._set(standing)
+
+    def drop(self, number: int, told: int) -> None:
+        """Take note of a candidate that failed its confirmation, after so many were told."""
+        if self.best is not None and self.best.number == number:
+            # A resumed run holds what comes later as well.
+            self._set(next((found for found in self.store.standings() if found.number < told), None))
+
+    def _set(self, standing: Standing | None) -> None:
+        self.best = standing
+        record = None if standing is None else self.store.candidate(standing.number)
+        self.text = record.text if record else ""
