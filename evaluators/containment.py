@@ -68,6 +68,7 @@ class Containment:
 
     def run(self, assignment: Assignment) -> Answer:
         """Score a job. An answer that says `exhausted` is the last: the job may still run, and grow little more."""
+        outcome: _Outcome
         begun = time.perf_counter()
         with _alarm(assignment.seconds):
             if assignment.memory is None:
