@@ -89,8 +89,8 @@ class _Problem(NamedTuple):
     sign: NDArray[np.float64]
 
     def loss(self, ahead: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the loss of each member; `ahead` is its distance from the minimum in units of `_DISTANCE`."""
-        return np.asarray((self.slopes * (np.sqrt(1.0 + ahead * ahead) - 1.0)).sum(axis=-1))
+        """Return the loss of each member; `ahead` is its way to the minimum."""
+        return np.asarray((self.slopes * (np.sqrt(_DISTANCE**2 + ahead * ahead) - _DISTANCE)).sum(axis=-1))
 
 
 @cache
@@ -125,11 +125,11 @@ def descent(program: Program) -> Descent:
     members = len(problem.sign)
     minimum = problem.sign * problem.minimum
     with np.errstate(all="ignore"):
-        start = problem.loss(minimum / _DISTANCE).reshape(-1, 2).sum(axis=1)
+        start = problem.loss(minimum).reshape(-1, 2).sum(axis=1)
         moved, left = [], []
         for moves in _moves(program, problem):
             moved.append(np.sqrt(np.square(moves).reshape(members // 2, -1).mean(axis=1)))
-            left.append(problem.loss((minimum - moves) / _DISTANCE).reshape(-1, 2).sum(axis=1) / start)
+            left.append(problem.loss(minimum - moves).reshape(-1, 2).sum(axis=1) / start)
         end = np.where(np.isfinite(left[-1]), left[-1], np.inf)
         rates = [RATES.index(rate) for rate in _RATES_OF_MARKS]
         logarithms = np.log2(np.abs([moved, 1.0 - np.array(left)]))[:, :, rates]
@@ -151,14 +151,14 @@ def _moves(program: Program, problem: _Problem) -> list[NDArray[np.float64]]:
     moved = np.zeros_like(minimum)
     moves = []
     for index in range(STEPS):
-        ahead = (minimum - moved) * (1.0 / _DISTANCE)
-        root = np.sqrt(1.0 + ahead * ahead)
+        ahead = minimum - moved
+        root = np.sqrt(_DISTANCE**2 + ahead * ahead)
         given["g"] = problem.slopes_of_steps[index] * ahead / root + problem.noise[index]
         given["lr"], given["t"] = problem.rates[index], np.float64(index + 1)
         if "w" in reads:
             given["w"] = problem.start + moved
         if "hess" in reads:
-            given["hess"] = problem.slopes / _DISTANCE / root**3
+            given["hess"] = problem.slopes * _DISTANCE**2 / root**3
         if "loss" in reads:
             given["loss"] = problem.loss(ahead)[:, None]
         update, slots = step(given | slots)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from evolion.primitives.descent import descent
-from evolion.primitives.keys import ProbeStatus, probe
+from evolion.primitives.keys import Probe, ProbeStatus, probe
 from evolion.primitives.parser import parse
 from evolion.primitives.program import Program
 
@@ -45,12 +45,15 @@ class Screen:
     """
 
     alike: bool = True
+    _probes: dict[str, Probe] = field(default_factory=dict)
     _ways: dict[str, str] = field(default_factory=dict)
     _first: dict[str, tuple[str, str]] = field(default_factory=dict)
 
-    def check(self, program: Program) -> Screened:
-        """Say what is known of a program, in a millisecond if none of the same behavioural key was there before."""
-        probed = probe(program)
+    def check(self, program: Program, structure: str) -> Screened:
+        """Say what is known of a program with this structural key, in a millisecond if nothing like it was there."""
+        if structure not in self._probes:
+            self._probes[structure] = probe(program)
+        probed = self._probes[structure]
         if probed.status is not ProbeStatus.OK:
             return Screened(program, probed.key, probed.status)
         if probed.key not in self._ways:

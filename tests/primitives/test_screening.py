@@ -5,7 +5,7 @@ import pytest
 from evolion.discovered.library import known
 from evolion.primitives import screening
 from evolion.primitives.descent import Descent, descent
-from evolion.primitives.keys import ProbeStatus, probe
+from evolion.primitives.keys import ProbeStatus, probe, structural_key
 from evolion.primitives.parser import parse
 from evolion.primitives.program import Program
 from evolion.primitives.screening import Screen, Screened
@@ -13,6 +13,10 @@ from evolion.primitives.screening import Screen, Screened
 
 def of(rate: float, more: str = "", parameters: str = "w, g, m, lr") -> Program:
     return parse(f"def train({parameters}):\n    m = interp(g, m, {rate})\n    return lr * (tanh(20 * m){more}), m\n")
+
+
+def check(screen: Screen, program: Program) -> Screened:
+    return screen.check(program, structural_key(program))
 
 
 def test_each_answer_of_the_probes_has_its_status() -> None:
@@ -25,7 +29,7 @@ def test_each_answer_of_the_probes_has_its_status() -> None:
         ("def train(g, lr):\n    return lr * g\n", ProbeStatus.OK),
     ]:
         program = parse(text)
-        assert screen.check(program) == Screened(program, probe(program).key, status)
+        assert check(screen, program) == Screened(program, probe(program).key, status)
 
 
 def test_programs_that_go_the_same_way_count_as_the_first() -> None:
@@ -33,10 +37,10 @@ def test_programs_that_go_the_same_way_count_as_the_first() -> None:
     screen = Screen()
     first, alike, other = of(0.91), of(0.910003), of(0.8)
     assert len({probe(program).key for program in (first, alike, other)}) == 3
-    assert screen.check(first).program == first
-    assert screen.check(alike) == Screened(first, probe(first).key, ProbeStatus.OK)
-    assert screen.check(other).program == other
-    assert Screen(alike=False).check(alike).program == alike
+    assert check(screen, first).program == first
+    assert check(screen, alike) == Screened(first, probe(first).key, ProbeStatus.OK)
+    assert check(screen, other).program == other
+    assert check(Screen(alike=False), alike).program == alike
 
 
 def test_the_same_behaviour_keeps_the_program_as_written() -> None:
@@ -44,8 +48,8 @@ def test_the_same_behaviour_keeps_the_program_as_written() -> None:
     screen, first = Screen(), of(0.9)
     twin = of(0.9, " + 0")
     assert probe(first).key == probe(twin).key
-    screen.check(first)
-    assert screen.check(twin) == Screened(twin, probe(first).key, ProbeStatus.OK)
+    check(screen, first)
+    assert check(screen, twin) == Screened(twin, probe(first).key, ProbeStatus.OK)
 
 
 @pytest.mark.parametrize("more", [" + 1e-7 / t", " + 1e-7 * noise", " + 1e-7 * loss", " + 1e-7 / horizon"])
@@ -54,8 +58,8 @@ def test_what_reads_more_than_the_gradient_is_like_no_other(more: str) -> None:
     name = next(name for name in ("t", "noise", "loss", "horizon") if name in more.split("7")[1])
     one, other = (of(rate, more, f"w, g, m, lr, {name}") for rate in (0.91, 0.910003))
     screen = Screen()
-    screen.check(one)
-    assert screen.check(other).program == other
+    check(screen, one)
+    assert check(screen, other).program == other
 
 
 def test_each_behaviour_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -69,7 +73,7 @@ def test_each_behaviour_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(screening, "descent", counting)
     screen = Screen()
     programs = [known()["lion"], known()["sgd"], known()["lion"], parse("def train(w, lr):\n    return lr * w\n")]
-    answers = [screen.check(program) for program in programs * 2]
+    answers = [check(screen, program) for program in programs * 2]
     assert answers[:4] == answers[4:]
     assert looked == [programs[0], programs[1], programs[3]]
 
@@ -78,4 +82,4 @@ def test_equal_sequences_have_equal_answers() -> None:
     """A run that is resumed screens its candidates anew, and must come to the same."""
     programs = [of(rate / 1000, more) for rate in (900, 901, 890, 700) for more in ("", " + w", " - 3 * w")]
     one, other = Screen(), Screen()
-    assert [one.check(program) for program in programs] == [other.check(program) for program in programs]
+    assert [check(one, program) for program in programs] == [check(other, program) for program in programs]
