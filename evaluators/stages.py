@@ -19,8 +19,6 @@ from enum import StrEnum
 from math import inf
 from typing import Generic, Protocol, TypeVar
 
-import numpy as np
-
 from evolion.evaluators.metric import excess
 from evolion.primitives.program import Program
 from evolion.proxies.score import Score, Status
@@ -28,10 +26,10 @@ from evolion.proxies.score import Score, Status
 __all__ = ["Hurdles", "Reason", "Scores", "Stage", "Staged", "Subject", "Verdict", "counting", "verdict_of"]
 
 HURDLE_WINDOW = 200
-"""A hurdle is a quantile over this many of the last candidates that finished the stage before."""
+"""A hurdle is a quantile over this many of the last candidates that finished the first stage."""
 
 HURDLE_MINIMUM = 20
-"""While fewer have finished the stage before, there is no hurdle."""
+"""While fewer have finished it, there is no hurdle."""
 
 
 class Reason(StrEnum):
@@ -143,37 +141,41 @@ def _mean(stages: Sequence[Stage], logs: Sequence[float]) -> float:
 class Hurdles:
     """What lets candidates into the stages, from the verdicts told so far; a value, `after` makes a new one.
 
+    The hurdle of a stage is a quantile over the last candidates that finished the first stage, in which those that did
+    not come as far as the stage before count as worse. So the first candidates, which met no hurdle, make none low.
+
     Attributes:
         shares: Those of the stages.
-        recent: For each stage, values of the last candidates that finished it, oldest first.
+        recent: The values of the last candidates that finished the first stage, oldest first.
 
     """
 
     shares: tuple[float | None, ...]
-    recent: tuple[tuple[float, ...], ...]
+    recent: tuple[tuple[float, ...], ...] = ()
 
     @staticmethod
     def of(stages: Sequence[Stage]) -> Hurdles:
         """Return the hurdles before anything was told."""
-        return Hurdles(tuple(stage.share for stage in stages), ((),) * len(stages))
+        return Hurdles(tuple(stage.share for stage in stages))
 
     def limits(self) -> tuple[float, ...]:
         """Return for each stage the value that a candidate must reach in the stage before; infinity for any."""
-        return (inf, *map(_quantile, self.recent, self.shares[1:]))
+        limits, overall = [inf], 1.0
+        for place, share in enumerate(self.shares[1:]):
+            overall *= 1.0 if share is None else share
+            open_to_all = share is None or len(self.recent) < HURDLE_MINIMUM
+            limits.append(inf if open_to_all else self._quantile(place, overall))
+        return tuple(limits)
+
+    def _quantile(self, place: int, share: float) -> float:
+        values = sorted(values[place] if place < len(values) else inf for values in self.recent)
+        return values[math.floor(share * (len(values) - 1))]
 
     def after(self, verdict: Verdict) -> Hurdles:
         """Return the hurdles after one more verdict."""
         if not verdict.values:
             return self
-        new = [(value,) for value in verdict.values] + [()] * (len(self.recent) - len(verdict.values))
-        recent = tuple((*old, *value)[-HURDLE_WINDOW:] for old, value in zip(self.recent, new, strict=True))
-        return replace(self, recent=recent)
-
-
-def _quantile(recent: tuple[float, ...], share: float | None) -> float:
-    if share is None or len(recent) < HURDLE_MINIMUM:
-        return inf
-    return float(np.quantile(recent, share, method="lower"))
+        return replace(self, recent=(*self.recent, verdict.values)[-HURDLE_WINDOW:])
 
 
 K = TypeVar("K")

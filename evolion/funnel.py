@@ -16,8 +16,9 @@ from evolion.errors import ConfigError, JobError
 from evolion.evaluators.score_keys import ScoreKey
 from evolion.evaluators.stages import Hurdles, Reason, Stage, Staged, Subject, Verdict
 from evolion.ledger import Ledger, Request
-from evolion.primitives.keys import ProbeStatus, probe
+from evolion.primitives.keys import ProbeStatus
 from evolion.primitives.program import Program
+from evolion.primitives.screening import Screen
 from evolion.proxies.score import Score
 from evolion.records import CandidateRecord, Confirmation, Outcome, Standing
 from evolion.search.mutation import mutation_config
@@ -96,14 +97,14 @@ def run_search(config: RunConfig, seed_program: Program, ledger: Ledger, observe
     state = algorithm.initial()
     budget, lag = config.search.budget, config.search.lag
     stages = tuple(map(stage_of, config.stages))
-    staged = Staged(_StageScores(ledger))
+    screen, staged = Screen(), Staged(_StageScores(ledger))
     confirmations = Confirmations.of(config, stages, staged)
     tally = _Tally(Hurdles.of(stages), Ranking(ledger.store))
     entered: dict[int, _Entered] = {}
     asked = told = 0
     while told < budget:
         while asked < budget and asked - lag <= told:
-            entry = entered[asked] = _asked(algorithm, state, asked, ledger)
+            entry = entered[asked] = _asked(algorithm, state, asked, screen, ledger)
             if entry.verdict is None:
                 staged.enter(asked, entry.subject, stages, tally.hurdles.limits())
             asked += 1
@@ -147,25 +148,25 @@ def _settings(config: RunConfig, seed_program: Program) -> SearchSettings:
     )
 
 
-def _asked(algorithm: Search[Any], state: Any, number: int, ledger: Ledger) -> _Entered:
-    """Ask for a candidate, probe it and note it down."""
+def _asked(algorithm: Search[Any], state: Any, number: int, screen: Screen, ledger: Ledger) -> _Entered:
+    """Ask for a candidate, see whether it needs training and note it down."""
     try:
         candidate = algorithm.ask(state, number)
     except NoProgramError as error:
         raise JobError(f"there is no candidate {number}: {error}") from None
-    probed = probe(candidate.program)
+    screened = screen.check(candidate.program, candidate.key)
     record = CandidateRecord(
         number,
         candidate.parent,
         candidate.mutation if candidate.mate is None else f"{candidate.mutation} {candidate.mate}",
         str(candidate.program),
         candidate.key,
-        probed.key,
-        probed.status.value,
+        screened.key,
+        screened.status.value,
     )
     ledger.store.add_candidate(record)
-    stopped = None if probed.status is ProbeStatus.OK else Verdict(None, Reason(probed.status.value))
-    return _Entered(candidate, Subject(candidate.program, probed.key), stopped)
+    stopped = None if screened.status is ProbeStatus.OK else Verdict(None, Reason(screened.status.value))
+    return _Entered(candidate, Subject(screened.program, screened.key), stopped)
 
 
 def _tell(

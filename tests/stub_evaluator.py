@@ -22,13 +22,13 @@ from evolion.proxies.score import Run, Status
 def stub_score(job: Job) -> Score:
     """Score a job: the loss hangs on behaviour and task, and on the seed as noise.
 
-    One in eight programs diverges, and one in eight with the seeds of confirmations.
+    One in eight programs diverges, and two in eight with the seeds of confirmations.
     """
     key = behavioural_key(job.program)
     kind, fresh = int(key, 16) % 8, job.seeds[0] % 100_000 >= CONFIRMATION_SEEDS
     points = [(rate, seed) for rate in job.learning_rates for seed in job.seeds]
     seconds = 0.001 * len(points)
-    if kind == 3 or (kind == 5 and fresh):
+    if kind == 3 or (kind in (1, 5) and fresh):
         runs = tuple(Run(rate, seed, Status.DIVERGED, None, None, 5) for rate, seed in points)
         return Score(Status.DIVERGED, None, (), 5, seconds, runs=runs, message="diverged")
     quality = int(key[:6], 16) / 16**6
@@ -82,7 +82,7 @@ def stub_config(budget: int = 150, *, seed: int = 0, lag: int = 8) -> RunConfig:
         seed=seed,
         search=SearchConfig(budget=budget, lag=lag, population=20, tournament=3),
         stages=(StageConfig("digits-mlp", steps=50), StageConfig("zipf-lm", steps=50, hurdle=0.3)),
-        confirmation=ConfirmationConfig(share=0.15),
+        confirmation=ConfirmationConfig(share=0.4),
         retest=RetestConfig(
             finalists=2, trials=4, seeds=3, tasks=(RetestTask("digits-mlp", steps=40), RetestTask("zipf-lm", steps=40))
         ),

@@ -111,6 +111,18 @@ def test_hurdles_are_quantiles_of_the_last_told() -> None:
     assert hurdles.after(Verdict(None, Reason.DEAD)) == hurdles
 
 
+def test_later_hurdles_take_their_share_of_all(share: float = 0.5) -> None:
+    """The third stage is for a share of a share, although the first candidates met no hurdle and came far."""
+    hurdles = Hurdles.of(STAGES)
+    for number in range(40):
+        hurdles = hurdles.after(Verdict(2, Reason.FINISHED, (), (float(number), float(number), float(number))))
+    _, second, third = hurdles.limits()
+    assert (second, third) == (math.floor(share * 39), math.floor(share**2 * 39))
+    for _ in range(120):
+        hurdles = hurdles.after(Verdict(0, Reason.HURDLE, (), (50.0,), 1.0))
+    assert hurdles.limits()[2] == 39.0
+
+
 def test_no_hurdle_lets_everybody_in() -> None:
     """A stage without a share is for all that finished the stage before."""
     hurdles = Hurdles.of((SHORT, Stage("digits-mlp")))

@@ -217,7 +217,7 @@ def test_status_shows_the_whole_funnel(undisturbed: tuple[Path, Result]) -> None
     assert rows[0]["entered"] + result.counts.reused == 150
     assert all(before["passed"] == after["entered"] for before, after in pairwise(rows))
     assert all(row["entered"] == sum(row["dropped"].values()) + row["passed"] for row in rows)
-    assert {"dead", "unbounded"} == set(rows[0]["dropped"])
+    assert {"dead", "unbounded", "no descent"} == set(rows[0]["dropped"])
     assert {"diverged", "hurdle"} == set(rows[1]["dropped"])
     text = "\n".join(status_lines(data))
     assert f"{rows[1]['dropped']['hurdle']} hurdle" in text
@@ -315,6 +315,6 @@ def test_progress_is_reported_in_order(tmp_path: Path) -> None:
     assert best is not None
     assert (last.best_number, last.best_fitness, best.confirmed) == (best.number, best.fitness, True)
     assert (last.confirmed, last.confirming) == (counts.confirmed, pytest.approx(counts.cost.share))
-    assert counts.confirmed > 2
+    assert counts.confirmed > 1
     assert 0.0 < counts.cost.share < 0.5
     assert {p.phase for p in seen} == {"search", "tuning", "retest", "ablation"}
