@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from laws.evaluator_laws import PATIENT, EvaluatorLaws, RealScoreLaws, Start, WorkerLaws, gone
+from laws.evaluator_laws import PATIENT, EvaluatorLaws, LimitLaws, RealScoreLaws, Start, WorkerLaws, gone
 from laws.job_functions import fixed_tag
 
 from evolion.evaluators.pool import Limits, PoolEvaluator
@@ -68,7 +68,7 @@ def driver(
             process.kill()
 
 
-class TestProcessEvaluator(EvaluatorLaws, WorkerLaws, RealScoreLaws):
+class TestProcessEvaluator(EvaluatorLaws, WorkerLaws, LimitLaws, RealScoreLaws):
     def test_an_interrupt_reaches_the_driver_alone(self, tmp_path: Path) -> None:
         """Ctrl-C goes to all processes of a terminal: one message, not one for each worker, and nothing left behind."""
         with driver(tmp_path) as (process, workers):

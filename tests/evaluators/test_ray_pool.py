@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from laws.evaluator_laws import PATIENT, EvaluatorLaws, RealScoreLaws, Start, WorkerLaws, job, run
+from laws.evaluator_laws import PATIENT, EvaluatorLaws, LimitLaws, RealScoreLaws, Start, WorkerLaws, job, run
 from laws.job_functions import behave, fixed_tag
 
 from evolion.evaluators.pool import Limits, PoolEvaluator
@@ -52,7 +52,7 @@ class TestRayEvaluator(EvaluatorLaws, WorkerLaws):
 
 @pytest.mark.ray
 @pytest.mark.slow
-class TestRealScoresOnRay(RealScoreLaws):
+class TestLimitsAndRealScoresOnRay(LimitLaws, RealScoreLaws):
     pass
 
 

@@ -163,54 +163,6 @@ class WorkerLaws:
             else:
                 assert score == answer(behave, job(number))
 
-    def test_a_compiled_loop_without_end_is_timed_out(self, start: Start) -> None:
-        """What runs inside XLA looks at no signal and no flag; it is ended as any other."""
-        with start(behave, workers=1, limits=Limits(job=0.5, set_up=60.0, start=60.0)) as evaluator:
-            scores = run(evaluator, [job(number, "loop_in_jax") for number in (0, 1)])
-        assert [scores[number].status for number in (0, 1)] == [Status.OK, Status.TIMEOUT]
-
-    def test_a_job_that_takes_too_much_memory_is_ended_alone(self, start: Start) -> None:
-        """However a job explodes, it is told from other deaths, early; the others get their scores, and nobody dies."""
-        _check_containment(
-            start, CONTAINED, "take_in_pieces", "take_at_once", "take_with_the_interpreter", "take_shared"
-        )
-
-    @pytest.mark.slow
-    def test_a_job_that_takes_too_much_memory_through_jax_is_ended_alone(self, start: Start) -> None:
-        """Where jax is refused memory it raises errors of several types; none of them hides the cause."""
-        limits = replace(CONTAINED, memory_set_up=400 * 2**20)
-        _check_containment(start, limits, "take_through_jax", "take_pieces_through_jax")
-
-    def test_a_death_for_want_of_memory_is_told_from_others(self, start: Start) -> None:
-        """A library that ends the process where it gets no memory does not hide the cause."""
-        with start(behave, workers=1, limits=CONTAINED) as evaluator:
-            scores = run(evaluator, [job(0, "end_process_if_refused"), job(1, "fail")])
-        assert scores[0].message == "needed more than 50 MiB of memory"
-        assert scores[1].message == "ValueError: no score for job 1"
-
-    def test_a_worker_that_holds_too_much_is_replaced_between_jobs(self, start: Start) -> None:
-        """Replacing workers changes no score and is no death: the limit below makes each job's worker a new one."""
-        jobs = [job(number, "process_id" if number < 2 else "score") for number in range(4)]
-        with start(behave, limits=Limits(start=60.0, recycle=1)) as evaluator:
-            scores = run(evaluator, jobs)
-            status = evaluator.status
-        assert scores[0].loss != scores[1].loss
-        assert all(gone(int(scores[number].loss or 0)) for number in (0, 1))
-        assert all(scores[number] == answer(behave, jobs[number]) for number in range(2, 4))
-        assert (status.recycled, status.deaths, status.timeouts, status.over_memory) == (len(jobs), 0, 0, 0)
-
-    def test_what_the_workers_hold_is_told(self, start: Start) -> None:
-        """A person sees how many workers work and what they hold, before, in the midst of and after jobs."""
-        with start(behave, limits=Limits(start=60.0, job=2.0, set_up=0.0)) as evaluator:
-            assert evaluator.status.workers == evaluator.workers == 2
-            assert evaluator.numerics
-            run(evaluator, [job(number) for number in range(4)])
-            after = evaluator.status
-            assert after.busy == 0
-            assert 2**20 < after.resident_bytes <= 2 * after.peak_resident_bytes
-            evaluator.submit(job(9, "sleep"))
-            assert evaluator.status.busy == 1
-
     def test_the_set_up_of_a_worker_is_not_held_against_its_job(self, start: Start) -> None:
         """The first job of a shape loads data and compiles; the limit of a job does not cover that."""
         with start(behave, workers=1, limits=Limits(job=0.05, set_up=60.0, start=60.0)) as evaluator:
@@ -262,6 +214,58 @@ class WorkerLaws:
         """An evaluator without workers would wait for ever."""
         with pytest.raises(ValueError, match="at least 1"):
             start(behave, workers=0)
+
+
+class LimitLaws:
+    """Laws of the limits that workers hold."""
+
+    def test_a_compiled_loop_without_end_is_timed_out(self, start: Start) -> None:
+        """What runs inside XLA looks at no signal and no flag; it is ended as any other."""
+        with start(behave, workers=1, limits=Limits(job=0.5, set_up=60.0, start=60.0)) as evaluator:
+            scores = run(evaluator, [job(number, "loop_in_jax") for number in (0, 1)])
+        assert [scores[number].status for number in (0, 1)] == [Status.OK, Status.TIMEOUT]
+
+    def test_a_job_that_takes_too_much_memory_is_ended_alone(self, start: Start) -> None:
+        """However a job explodes, it is told from other deaths, early; the others get their scores, and nobody dies."""
+        _check_containment(
+            start, CONTAINED, "take_in_pieces", "take_at_once", "take_with_the_interpreter", "take_shared"
+        )
+
+    @pytest.mark.slow
+    def test_a_job_that_takes_too_much_memory_through_jax_is_ended_alone(self, start: Start) -> None:
+        """Where jax is refused memory it raises errors of several types; none of them hides the cause."""
+        limits = replace(CONTAINED, memory_set_up=400 * 2**20)
+        _check_containment(start, limits, "take_through_jax", "take_pieces_through_jax")
+
+    def test_a_death_for_want_of_memory_is_told_from_others(self, start: Start) -> None:
+        """A library that ends the process where it gets no memory does not hide the cause."""
+        with start(behave, workers=1, limits=CONTAINED) as evaluator:
+            scores = run(evaluator, [job(0, "end_process_if_refused"), job(1, "fail")])
+        assert scores[0].message == "needed more than 50 MiB of memory"
+        assert scores[1].message == "ValueError: no score for job 1"
+
+    def test_a_worker_that_holds_too_much_is_replaced_between_jobs(self, start: Start) -> None:
+        """Replacing workers changes no score and is no death: the limit below makes each job's worker a new one."""
+        jobs = [job(number, "process_id" if number < 2 else "score") for number in range(4)]
+        with start(behave, limits=Limits(start=60.0, recycle=1)) as evaluator:
+            scores = run(evaluator, jobs)
+            status = evaluator.status
+        assert scores[0].loss != scores[1].loss
+        assert all(gone(int(scores[number].loss or 0)) for number in (0, 1))
+        assert all(scores[number] == answer(behave, jobs[number]) for number in range(2, 4))
+        assert (status.recycled, status.deaths, status.timeouts, status.over_memory) == (len(jobs), 0, 0, 0)
+
+    def test_what_the_workers_hold_is_told(self, start: Start) -> None:
+        """A person sees how many workers work and what they hold, before, in the midst of and after jobs."""
+        with start(behave, limits=Limits(start=60.0, job=2.0, set_up=0.0)) as evaluator:
+            assert evaluator.status.workers == evaluator.workers == 2
+            assert evaluator.numerics
+            run(evaluator, [job(number) for number in range(4)])
+            after = evaluator.status
+            assert after.busy == 0
+            assert 2**20 < after.resident_bytes <= 2 * after.peak_resident_bytes
+            evaluator.submit(job(9, "sleep"))
+            assert evaluator.status.busy == 1
 
 
 def _check_containment(start: Start, limits: Limits, *behaviours: str) -> None:
