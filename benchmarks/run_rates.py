@@ -26,17 +26,18 @@ def main(folder: str) -> None:
     wall = times["searched"].time - times["start"].time
     after = times["finish"].time - times["searched"].time
     workers = times["start"].detail["workers"]
-    trained = sum(score.seconds for score in searched)
+    cost = counts.cost
     answered = counts.generated - counts.evaluated
-    unbounded = sum(outcome.stage is None for outcome in outcomes)
+    stopped = sum(outcome.stage is None for outcome in outcomes)
     print(f"{workers} workers on {', '.join(sorted(tasks))}")
     print(f"search {wall:.0f} s, tuning, retest and ablation {after:.0f} s")
     print(f"generated {counts.generated}, {counts.generated / wall:.1f} a second")
     print(f"trained   {counts.evaluated}, {counts.evaluated / wall:.1f} a second; {len(searched)} stages")
     print(f"answered without training {answered / counts.generated:.0%}")
-    print(f"  known by their key {counts.reused / counts.generated:.0%}, dead or unbounded in the probe "
-          f"{unbounded / counts.generated:.0%}")  # fmt: skip
-    print(f"workers training {trained / (workers * wall):.0%} of their time (the rest: start and compilation, waiting)")
+    print(f"  known by their key {counts.reused / counts.generated:.0%}, stopped by the probe "
+          f"{stopped / counts.generated:.0%}")  # fmt: skip
+    print(f"confirmed {counts.confirmed} in {cost.confirming_runs} trainings, {cost.share:.0%} of the training time")
+    print(f"workers training {cost.seconds / (workers * wall):.0%} of their time (else: start, compilation, waiting)")
     print(f"store {size / counts.generated:.0f} bytes a candidate, scores after the search included")
 
 
