@@ -9,7 +9,9 @@ it, nor what a process has compiled before. Two workers, two machines and a resu
 choice in the numerics tag; it changes with every constant.
 
 The constants were fitted by `benchmarks/evaluation/promotion.py` on 22 November 2026, to processor seconds of one core
-of an Intel Xeon with AVX-512 (jax 0.10.2). On another machine both costs are scaled alike, more or less.
+of an AMD EPYC with AVX-512 (jax 0.10.2). What interpreting costs is met within a third where it matters, compilation
+within two fifths, but for recurrent networks, whose loops take twice as long to compile as their equations say. On
+another machine both costs are scaled alike, more or less.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from enum import StrEnum
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from evolion.evaluators.encoding import CapacityError, Encoding, encode
+from evolion.evaluators.encoding import PERSISTENT, CapacityError, Encoding, encode
 from evolion.evaluators.opcodes import is_whole
 from evolion.evaluators.types import Job
 from evolion.primitives.dataflow import remove_dead_code
@@ -57,18 +59,20 @@ class Costs:
         statement: Compiling one statement of a program, for each parameter tensor.
         hessian: How many times the equations of the gradient are compiled more, where an estimate of the Hessian is.
         margin: How many times over the compilation must pay for itself, as a compiled program takes memory too.
+        registers: The most bytes that the interpreter's registers may take; on a larger network all is compiled.
 
     """
 
-    instruction: float = 2.5e-7
-    entry: float = 2.0e-10
-    whole_instruction: float = 1.0e-6
-    whole_entry: float = 6.0e-10
-    loop: float = 0.35
-    equation: float = 0.008
-    statement: float = 0.003
-    hessian: float = 1.0
+    instruction: float = 5e-8
+    entry: float = 1.9e-10
+    whole_instruction: float = 5e-8
+    whole_entry: float = 6.6e-10
+    loop: float = 0.32
+    equation: float = 0.007
+    statement: float = 0.0006
+    hessian: float = 1.5
     margin: float = 1.5
+    registers: float = 2.0**29
 
 
 COSTS = Costs()
@@ -106,7 +110,7 @@ class Plan:
     Attributes:
         path: Interpreted or compiled.
         interpretation_seconds: What interpreting costs above a compiled loop, over all steps, seeds and learning rates;
-            infinite for a program that cannot be interpreted.
+            infinite where a program cannot be interpreted.
         compilation_seconds: What compiling costs, once.
 
     """
@@ -128,7 +132,7 @@ def plan(job: Job) -> Plan:
 def choose(job: Job, encoding: Encoding | None, size: Size, costs: Costs = COSTS) -> Plan:
     """Return how a job is run whose encoded program is `encoding`, None if it cannot be interpreted."""
     compilation = _compilation(job, size, costs)
-    if encoding is None:
+    if encoding is None or 4 * PERSISTENT * size.parameters > costs.registers:
         return Plan(Path.COMPILED, math.inf, compilation)
     runs = len(job.seeds) * len(job.learning_rates)
     interpretation = runs * job.steps * _step(encoding, size, costs)

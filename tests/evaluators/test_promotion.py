@@ -64,6 +64,7 @@ def test_the_choice_is_monotone_in_the_network() -> None:
     """An instruction costs more on a larger network; how long a compilation takes does not hang on its width."""
     plans = [chosen(job(steps=2_000), replace(SMALL, parameters=10**k)) for k in range(2, 10)]
     assert paths(plans) == sorted(paths(plans))
+    assert True in paths(plans)
     assert len({each.compilation_seconds for each in plans}) == 1
 
 
@@ -94,6 +95,12 @@ def test_a_program_that_cannot_be_interpreted_is_compiled() -> None:
     found = choose(matrix, None, SMALL)
     assert (found.path, found.interpretation_seconds) == (Path.COMPILED, math.inf)
     assert plan(matrix).path is Path.COMPILED
+
+
+def test_a_network_too_large_for_registers_is_not_interpreted() -> None:
+    """Rows for every value of a step would take gigabytes on a network of ten million parameters."""
+    sizes = [replace(LARGE, parameters=count) for count in (3_249_568, 10_173_760)]
+    assert paths([chosen(job(steps=1), size) for size in sizes]) == [False, True]
 
 
 def test_an_estimate_of_the_hessian_is_compiled_too() -> None:
