@@ -1,20 +1,14 @@
 """A program as numbers that one compiled loop can interpret. NumPy only.
 
-What an instruction costs is a dispatch (about 0.2 microseconds) and the reading and writing of its rows. So:
-
-- Scalars that depend on nothing but constants, the learning rate, the step and the horizon are worked out for all steps
-  at once (bias corrections, decayed rates) and stand in a table with one row a step. The loss of a step joins them.
-- Frequent pairs of operations become one instruction (`FUSED`); the subtraction of the update is an instruction too.
-- Instructions that work entry by entry are run tile by tile, all of them over one tile before the next, so that what
-  lives between them stays in cache. Those that need whole tensors (reductions, noise) come between such passes.
-- Names are resolved to rows of a register file by linear-scan allocation. What a tile's pass alone needs is in scratch
-  rows, one tile wide, that all tiles share.
+Scalars that depend on nothing but constants, the learning rate, the step and the horizon are worked out for all steps
+at once (bias corrections, decayed rates) and stand in a table with one row a step; the loss of a step joins them. Names
+are resolved to rows of a register file by linear-scan allocation. What the pass over a tile alone needs is in scratch
+rows, one tile wide, that all tiles share.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -22,14 +16,13 @@ from numpy.typing import NDArray
 
 from evolion.evaluators.opcodes import (
     FIRST_OPCODE,
-    FUSED,
     MAXIMUM_ARGUMENTS,
-    NOISE,
     OPCODES_OF,
     has_instruction,
     is_whole,
     number_of,
 )
+from evolion.evaluators.scheduling import Pass, fuse, last_uses, scheduled, within_a_pass
 from evolion.primitives.dataflow import DataFlow, Reference, data_flow, remove_dead_code
 from evolion.primitives.kinds import Kind
 from evolion.primitives.op import Elementwise
@@ -106,14 +99,6 @@ class Encoding:
     columns: tuple[Reference, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class _Node:
-    """One instruction before registers are chosen: an opcode number and the references it reads."""
-
-    number: int
-    arguments: tuple[Reference, ...]
-
-
 @dataclass
 class _Columns:
     """Gives each scheduled scalar that the loop needs a column of the table."""
@@ -145,7 +130,7 @@ def encode(program: Program) -> Encoding:
     flow = data_flow(program)
     _check_instructions(program, flow)
     hoisted = _hoisted(program)
-    nodes = _scheduled(_fuse(program, flow, hoisted))
+    nodes = scheduled(fuse(program, flow, hoisted))
     return _allocate(program, nodes, flow.next_slots, hoisted)
 
 
@@ -171,62 +156,6 @@ def _hoisted(program: Program) -> set[Reference]:
         if kind is Kind.SCALAR and elementwise and scheduled:
             known.add(index)
     return known
-
-
-def _fuse(program: Program, flow: DataFlow, hoisted: set[Reference]) -> dict[Reference, _Node]:
-    """Return the instructions by the statement whose value they produce, with frequent pairs made one.
-
-    The last is the subtraction of the update, by the name of the weights. Noise is one, by its own name.
-    """
-    read = [r for i, references in enumerate(flow.arguments) if i not in hoisted for r in references]
-    # Constants are left out: as a key 1.0 would be counted with statement 1.
-    uses = Counter(r for r in (*read, flow.update, *flow.next_slots.values()) if not isinstance(r, float))
-    nodes: dict[Reference, _Node] = {"noise": _Node(NOISE, ())} if "noise" in program.inputs else {}
-    plain: dict[Reference, str] = {}
-    steps: list[tuple[Reference, str, tuple[Reference, ...]]] = [
-        (index, statement.op, flow.arguments[index])
-        for index, statement in enumerate(program.statements)
-        if index not in hoisted
-    ]
-    for target, op, references in (*steps, ("w", "subtract", ("w", flow.update))):
-        fused = None
-        for outer, position, inner in FUSED:
-            for ordered in _orders(op, references) if op == outer else ():
-                candidate = ordered[position]
-                if isinstance(candidate, int) and plain.get(candidate) == inner and uses[candidate] == 1:
-                    spliced = ordered[:position] + nodes[candidate].arguments + ordered[position + 1 :]
-                    fused = _Node(number_of(outer, program.protected, inner, position), spliced)
-                    del nodes[candidate], plain[candidate]
-                    break
-            if fused:
-                break
-        nodes[target] = fused or _Node(number_of(op, program.protected), references)
-        if not fused:
-            plain[target] = op
-    return nodes
-
-
-def _orders(op: str, references: tuple[Reference, ...]) -> tuple[tuple[Reference, ...], ...]:
-    return (references, references[::-1]) if OPS[op].commutative else (references,)
-
-
-def _scheduled(nodes: dict[Reference, _Node]) -> list[dict[Reference, _Node]]:
-    """Return the instructions by pass: each as early as what it reads allows, those that need whole tensors last.
-
-    A value that needs whole tensors is there from the next pass on. The weights change in the last pass.
-    """
-    level: dict[Reference, int] = {}
-    for target, node in nodes.items():
-        inner = [r for r in node.arguments if r in level and not isinstance(r, float)]
-        level[target] = max((level[r] + is_whole(nodes[r].number) for r in inner), default=0)
-    last = max(level[target] + is_whole(node.number) for target, node in nodes.items())
-    level["w"] = last
-    passes: list[dict[Reference, _Node]] = [{} for _ in range(last + 1)]
-    for whole in (False, True):
-        for target, node in nodes.items():
-            if is_whole(node.number) is whole:
-                passes[level[target]][target] = node
-    return passes
 
 
 _NO_REGISTER = f"the program needs more than {PERSISTENT} registers, and {SCRATCH} of a tile"
@@ -263,45 +192,61 @@ class _Rows:
         return row
 
 
+@dataclass
+class _File:
+    """Chooses the row of each value."""
+
+    rows: dict[Reference, int]
+    homes: Mapping[Reference, str]
+    within: Set[Reference]
+    last_use: Mapping[Reference, int]
+    wide: _Rows
+    narrow: _Rows
+
+    @staticmethod
+    def of(passes: list[Pass], entry: Sequence[str], next_slots: Mapping[str, Reference]) -> _File:
+        """Begin with the inputs that have rows from the start of a step."""
+        rows: dict[Reference, int] = {name: row for row, name in enumerate(entry)}
+        at_end = tuple(next_slots.values())
+        last_use = last_uses(passes, at_end)
+        order = [target for one in passes for target in one]
+        homes = _homes(next_slots, last_use, {target: position for position, target in enumerate(order)})
+        wide, narrow = _Rows(len(rows), PERSISTENT), _Rows(PERSISTENT, PERSISTENT + SCRATCH)
+        return _File(rows, homes, within_a_pass(passes, at_end), last_use, wide, narrow)
+
+    def place(self, target: Reference, position: int) -> int:
+        """Return the row for the value of the instruction at a position, once its arguments were read."""
+        self.wide.release(position, self.last_use)
+        self.narrow.release(position, self.last_use)
+        if target in self.homes:
+            self.rows[target] = self.rows[self.homes[target]]
+        elif target not in self.rows:  # the weights have their row
+            narrow = target in self.within and self.narrow.left
+            self.rows[target] = (self.narrow if narrow else self.wide).take(target)
+        return self.rows[target]
+
+
 def _allocate(
-    program: Program,
-    passes: list[dict[Reference, _Node]],
-    next_slots: dict[str, Reference],
-    hoisted: set[Reference],
+    program: Program, passes: list[Pass], next_slots: Mapping[str, Reference], hoisted: Set[Reference]
 ) -> Encoding:
     columns = _Columns()
-    rows: dict[Reference, int] = {"w": WEIGHTS, "g": GRADIENT}
-    for name in (*next_slots, *(name for name in ("w0", "hess") if name in program.inputs)):
-        rows[name] = len(rows)
-    order = [target for one in passes for target in one]
-    last_use = _last_uses(passes, tuple(next_slots.values()))
-    homes = _homes(next_slots, last_use, {target: position for position, target in enumerate(order)})
-    wide = _Rows(len(rows), PERSISTENT)
-    narrow = _Rows(PERSISTENT, PERSISTENT + SCRATCH)
-    within = _within_a_pass(passes, tuple(next_slots.values()))
+    given = [name for name in ("w0", "hess") if name in program.inputs]
+    file = _File.of(passes, ("w", "g", *next_slots, *given), next_slots)
 
     def argument(reference: Reference) -> int:
         scalar = isinstance(reference, float) or reference in hoisted or reference == "loss"
-        return columns.argument(reference) if scalar else rows[reference]
+        return columns.argument(reference) if scalar else file.rows[reference]
 
     code: list[tuple[int, ...]] = []
     ends: list[tuple[int, int]] = []
-    position = 0
     for one in passes:
         for target, node in one.items():
             read = tuple(argument(reference) for reference in node.arguments)
-            wide.release(position, last_use)
-            narrow.release(position, last_use)
-            if target in homes:
-                rows[target] = rows[homes[target]]
-            elif target != "w":
-                rows[target] = (narrow if target in within and narrow.left else wide).take(target)
-            code.append((node.number, rows[target], *read))
-            position += 1
+            code.append((node.number, file.place(target, len(code)), *read))
         ends.append((len(code) - sum(is_whole(node.number) for node in one.values()), len(code)))
     # The next value of a slot is the slot itself or the value of a statement, never another slot: no copy that ends a
     # step reads a row that another one writes.
-    copies = [(rows[slot], argument(reference)) for slot, reference in next_slots.items()]
+    copies = [(file.rows[slot], argument(reference)) for slot, reference in next_slots.items()]
     code += [(number_of("identity", False), target, source) for target, source in copies if target != source]
     ends[-1] = (len(code), len(code))
     highest = max(number for number, *_ in code)
@@ -310,8 +255,8 @@ def _allocate(
         passes=_as_array(ends, 2),
         pass_count=len(ends),
         length=len(code),
-        initial_weights=rows.get("w0", -1),
-        hess=rows.get("hess", -1),
+        initial_weights=file.rows.get("w0", -1),
+        hess=file.rows.get("hess", -1),
         vocabulary=next(name for name, count in OPCODES_OF.items() if highest < FIRST_OPCODE + count),
         program=program,
         columns=tuple(columns.references),
@@ -327,36 +272,8 @@ def _as_array(rows: Sequence[tuple[int, ...]], width: int) -> NDArray[np.int32]:
     return table
 
 
-def _last_uses(passes: list[dict[Reference, _Node]], at_end: tuple[Reference, ...]) -> dict[Reference, int]:
-    """Return the position of the last instruction that reads each value; those of `at_end` outlast all."""
-    last_use: dict[Reference, int] = {}
-    position = 0
-    for one in passes:
-        for node in one.values():
-            last_use |= dict.fromkeys([r for r in node.arguments if not isinstance(r, float)], position)
-            position += 1
-    return last_use | dict.fromkeys([r for r in at_end if not isinstance(r, float)], position)
-
-
-def _within_a_pass(passes: list[dict[Reference, _Node]], at_end: tuple[Reference, ...]) -> set[Reference]:
-    """Return the values that only instructions of the pass that makes them read, entry by entry."""
-    made = {
-        target: number for number, one in enumerate(passes) for target, node in one.items() if not is_whole(node.number)
-    }
-    crossing = {
-        reference
-        for number, one in enumerate(passes)
-        for node in one.values()
-        for reference in node.arguments
-        if not isinstance(reference, float) and (is_whole(node.number) or made.get(reference) != number)
-    }
-    last = len(passes) - 1
-    crossing |= {r for r in at_end if not isinstance(r, float) and made.get(r) != last}
-    return set(made) - crossing
-
-
 def _homes(
-    next_slots: dict[str, Reference], last_use: dict[Reference, int], position: dict[Reference, int]
+    next_slots: Mapping[str, Reference], last_use: Mapping[Reference, int], position: Mapping[Reference, int]
 ) -> dict[Reference, str]:
     """Return the statements whose value can be written straight into the row of the slot that it becomes."""
     homes: dict[Reference, str] = {}

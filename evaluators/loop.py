@@ -179,21 +179,33 @@ def training_loop(flat: FlatTask, rule: UpdateRule, curvature: Curvature | None 
     return train
 
 
+def _estimate(
+    flat: FlatTask,
+    curvature: Curvature | None,
+    hess: jax.Array | None,
+    weights: Sequence[jax.Array],
+    batch: Any,
+    seed: jax.Array,
+    step: jax.Array,
+) -> jax.Array | None:
+    """Return the estimate of the Hessian diagonal for this step, made anew every so often; None without curvature."""
+    if curvature is None or hess is None:
+        return None
+    vector = jnp.concatenate([jnp.ravel(tensor) for tensor in weights])
+    estimate: jax.Array = refreshed(
+        lambda: diagonal(flat.task, curvature, flat.unravel, vector, batch, step_key(seed, step)),
+        hess,
+        step,
+        curvature.period,
+    )
+    return estimate
+
+
 def _run(flat: FlatTask, rule: UpdateRule, curvature: Curvature | None) -> Callable[..., Outcome]:
     structure = jax.tree.structure(flat.unravel(flat.weights(0)))
 
     def loss(weights: Sequence[jax.Array], batch: Any) -> jax.Array:
         return flat.task.loss(jax.tree.unflatten(structure, weights), batch)
-
-    def estimate(hess: jax.Array, weights: Sequence[jax.Array], batch: Any, seed: jax.Array, step: jax.Array) -> Any:
-        assert curvature is not None
-        vector = jnp.concatenate([jnp.ravel(tensor) for tensor in weights])
-        return refreshed(
-            lambda: diagonal(flat.task, curvature, flat.unravel, vector, batch, step_key(seed, step)),
-            hess,
-            step,
-            curvature.period,
-        )
 
     def run(
         arguments: Any,
@@ -216,8 +228,7 @@ def _run(flat: FlatTask, rule: UpdateRule, curvature: Curvature | None) -> Calla
             weights = rule.weights(state)
             seen, past = delayed(past, weights, step)
             value, gradient = jax.value_and_grad(loss)(seen, batch)
-            if curvature is not None:
-                hess = estimate(hess, weights, batch, seed, step)
+            hess = _estimate(flat, curvature, hess, weights, batch, seed, step)
             scalars = lax.dynamic_index_in_dim(table, step, keepdims=False)
             state = rule.update(arguments, state, StepInputs(gradient, value, scalars, seed, step, hess))
             losses = lax.dynamic_update_index_in_dim(losses, value, step, 0)

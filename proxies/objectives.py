@@ -31,17 +31,21 @@ class Objective:
 
 def cross_entropy(logits: jax.Array, targets: jax.Array) -> jax.Array:
     """Mean over all leading axes of -log softmax(logits)[target], in nats; logits (…, classes), targets (…)."""
-    # A masked sum: the gradient of a gather is a scatter, which XLA runs element by element on CPUs.
-    chosen = jax.nn.one_hot(targets, logits.shape[-1], dtype=logits.dtype)
-    return jnp.mean(jax.nn.logsumexp(logits, axis=-1) - jnp.sum(logits * chosen, axis=-1))
+    return jnp.mean(_surprise(logits, targets))
 
 
 def asked_cross_entropy(logits: jax.Array, targets: jax.Array) -> jax.Array:
     """Like `cross_entropy`, as the mean over the positions whose target is not below zero."""
-    chosen = jax.nn.one_hot(targets, logits.shape[-1], dtype=logits.dtype)
     asked = (targets >= 0).astype(logits.dtype)
-    each = jax.nn.logsumexp(logits, axis=-1) - jnp.sum(logits * chosen, axis=-1)
+    each = _surprise(logits, targets)
     return jnp.sum(each * asked) / jnp.maximum(jnp.sum(asked), jnp.ones((), logits.dtype))
+
+
+def _surprise(logits: jax.Array, targets: jax.Array) -> jax.Array:
+    # A masked sum: the gradient of a gather is a scatter, which XLA runs element by element on CPUs. Of logarithms of
+    # probabilities: of logits so large that their differences are lost, the chosen one less the sum would be zero.
+    chosen = jax.nn.one_hot(targets, logits.shape[-1], dtype=logits.dtype)
+    return -jnp.sum(jax.nn.log_softmax(logits, axis=-1) * chosen, axis=-1)
 
 
 def mean_squared_error(outputs: jax.Array, targets: jax.Array) -> jax.Array:

@@ -45,3 +45,22 @@ HAND_MADE = {
     "pairs in a chain": "def train(w, g, lr):\n    return lr * sign((w * g + g) * w + square(g)) - w * g\n",
     "clip by a scheduled scalar": "def train(g, t):\n    return clip(g, 1 / t)\n",
 }
+
+
+def chain(length: int) -> str:
+    return "\n".join(["def train(g):", "    x = cos(g)", *["    x = cos(x)"] * (length - 1), "    return x"])
+
+
+def scalars(count: int) -> str:
+    return "\n".join(["def train(g):", *[f"    g = max(g, {i}.5)" for i in range(count)], "    return g"])
+
+
+def values_alive(count: int) -> str:
+    made = [f"    x{i} = cos({f'x{i - 1}' if i else 'g'})" for i in range(count)]
+    return "\n".join(["def train(g):", *made, *[f"    x0 = max(x0, x{i})" for i in range(1, count)], "    return x0"])
+
+
+def slots(count: int) -> str:
+    names = [f"m{i}" for i in range(count)]
+    body = [f"    {name} = {name} + {before}" for before, name in zip(["g", *names], names, strict=False)]
+    return "\n".join([f"def train(g, {', '.join(names)}):", *body, f"    return {names[-1]}, {', '.join(names)}"])

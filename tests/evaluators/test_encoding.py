@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from encoded_programs import HAND_MADE
+from encoded_programs import HAND_MADE, chain, scalars, slots, values_alive
 from numpy.typing import NDArray
 from strategies import random_program
 
 from evolion.discovered.library import known
-from evolion.evaluators import encoding as encoding_module
+from evolion.evaluators import scheduling
 from evolion.evaluators.encoding import (
     CODE_WIDTH,
     INSTRUCTIONS,
@@ -211,7 +211,7 @@ def test_fused_pairs_compute_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     adamw = known()["adamw"]
     fused = {id(program): encode(program).length for program in everything()}
     assert encode(adamw).length == 7
-    monkeypatch.setattr(encoding_module, "FUSED", ())
+    monkeypatch.setattr(scheduling, "FUSED", ())
     assert encode(adamw).length > 7
     shorter = 0
     for program in filter(interpretable, everything()):  # unfused, a long one may not fit
@@ -358,29 +358,8 @@ def test_encoding_is_deterministic_and_within_bounds() -> None:
 
 def test_whole_tensors_are_needed_as_seldom_as_can_be() -> None:
     """Reductions that do not need each other share a pass, wherever they stand: a pass reads every tile once more."""
-    text = "def train(g, w):\n    a = norm(g)\n    b = g / a\n    c = norm(w)\n    d = w / c\n    return b + d\n"
-    assert encode(parse(text)).pass_count == 2
-    deep = "def train(g):\n    a = g / norm(g)\n    b = a / global_norm(a)\n    return b\n"
-    assert encode(parse(deep)).pass_count == 3
-
-
-def chain(length: int) -> str:
-    return "\n".join(["def train(g):", "    x = cos(g)", *["    x = cos(x)"] * (length - 1), "    return x"])
-
-
-def scalars(count: int) -> str:
-    return "\n".join(["def train(g):", *[f"    g = max(g, {i}.5)" for i in range(count)], "    return g"])
-
-
-def values_alive(count: int) -> str:
-    made = [f"    x{i} = cos({f'x{i - 1}' if i else 'g'})" for i in range(count)]
-    return "\n".join(["def train(g):", *made, *[f"    x0 = max(x0, x{i})" for i in range(1, count)], "    return x0"])
-
-
-def slots(count: int) -> str:
-    names = [f"m{i}" for i in range(count)]
-    body = [f"    {name} = {name} + {before}" for before, name in zip(["g", *names], names, strict=False)]
-    return "\n".join([f"def train(g, {', '.join(names)}):", *body, f"    return {names[-1]}, {', '.join(names)}"])
+    assert encode(parse("def train(g, w):\n    a = g / norm(g)\n    return a + w / norm(w)\n")).pass_count == 2
+    assert encode(parse("def train(g):\n    a = g / norm(g)\n    return a / global_norm(a)\n")).pass_count == 3
 
 
 @pytest.mark.parametrize(
