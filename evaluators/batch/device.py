@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import Any
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr
 
 from evolion.evaluators.batch.kernel import TARGETS, KernelTarget
@@ -51,7 +51,7 @@ class Device:
     def numerics(self) -> str:
         """Return the tag of what computes here, see `environment.numerics_tag`."""
         path = f"kernel for {self.target.platform}" if self.target else "super-steps"
-        return numerics_tag(f"batch of {self.lanes} lanes, {path}")
+        return numerics_tag(f"batch of {self.lanes} lanes, {path}, products in float32")
 
 
 def device(lanes: int | None = None, memory: int | None = None) -> Device:
@@ -98,21 +98,20 @@ def lanes_of(used: Device, task: str, seeds: int, capacity: Capacity) -> int:
 def gradient_bytes(task: str) -> int:
     """Return the bytes of every intermediate value of one gradient of a task: more than is alive at a time."""
     flat = flat_task(task)
-    batch = {
-        name: jax.ShapeDtypeStruct((flat.task.batch_size, *leaf.shape[1:]), leaf.dtype)
-        for name, leaf in flat.task.data("train").items()
-    }
+    batch = {name: np.asarray(leaf[: flat.task.batch_size]) for name, leaf in flat.task.data("train").items()}
 
     def loss(weights: jax.Array, batch: Any) -> jax.Array:
         return flat.task.loss(flat.unravel(weights), batch)
 
-    weights = jax.ShapeDtypeStruct((flat.layout.entries,), jnp.float32)
+    weights = np.zeros(flat.layout.entries, np.float32)
     return _bytes(jax.make_jaxpr(jax.value_and_grad(loss))(weights, batch).jaxpr)
 
 
 def _bytes(jaxpr: Jaxpr) -> int:
-    own = sum(_NUMBER * math.prod(var.aval.shape) for equation in jaxpr.eqns for var in equation.outvars)
-    return own + sum(_bytes(inner) for equation in jaxpr.eqns for inner in _inner(equation.params))
+    made: list[Any] = [var.aval for equation in jaxpr.eqns for var in equation.outvars]
+    inner = [part for equation in jaxpr.eqns for part in _inner(equation.params)]
+    own: int = sum(_NUMBER * math.prod(value.shape) for value in made)
+    return own + sum(map(_bytes, inner))
 
 
 def _inner(parameters: Any) -> Iterator[Jaxpr]:

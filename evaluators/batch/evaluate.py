@@ -33,7 +33,7 @@ class _Group:
 
     task: str
     steps: int
-    split: str
+    split: Any
     seeds: tuple[int, ...]
     curvature: Curvature | None
     capacity: Capacity

@@ -115,29 +115,9 @@ def run_pass(
         file: The register file, shape (rows, lanes, width). Its row 1 is not used.
 
     """
-    programs, (rows, lanes, width) = len(code), file.shape
-    tiles, ones = width // target.entries, (None,) * 2
-    blocks = {"memory_space": tpu.SMEM} if target.platform == "tpu" else {}
-    of_file = pl.BlockSpec((rows, *ones, *target.tile), lambda lane, tile: (0, lane, tile, *(0,) * len(target.tile)))
-    run = pl.pallas_call(
-        partial(_kernel, target, scratch, _cases(target, opcodes, layout)),
-        out_shape=jax.ShapeDtypeStruct((rows, lanes, tiles, *target.tile), jnp.float32),
-        grid=(lanes, tiles),
-        in_specs=[
-            pl.BlockSpec((1, *code.shape[1:]), lambda lane, _: (lane % programs, 0, 0), **blocks),
-            pl.BlockSpec((1, 1, RANGES), lambda lane, _: (lane % programs, 0, 0), **blocks),
-            pl.BlockSpec((1, 1, scalars.shape[1]), lambda lane, _: (lane, 0, 0), **blocks),
-            pl.BlockSpec((*ones, *target.tile), lambda lane, tile: (lane, tile, *(0,) * len(target.tile))),
-            of_file,
-        ],
-        out_specs=of_file,
-        input_output_aliases={4: 0},
-        interpret=target.platform == "interpret",
-        compiler_params=triton.CompilerParams(num_warps=_WARPS, num_stages=1) if target.platform == "gpu" else None,
-        name="interpret_programs",
-    )
-    split = (tiles, *target.tile)
-    done = run(
+    rows, lanes, width = file.shape
+    split = (width // target.entries, *target.tile)
+    done = _call(target, scratch, _cases(target, opcodes, layout), code.shape, scalars.shape[1], rows, lanes, split)(
         code,
         ranges[:, None],
         scalars[:, None],
@@ -161,6 +141,45 @@ def _of_three(opcode: Opcode, layout: Layout) -> Callable[..., jax.Array]:
     return lambda *values: jnp.broadcast_to(meaning(*values[: opcode.arity]), values[0].shape)
 
 
+def _call(
+    target: KernelTarget,
+    scratch: int,
+    cases: Sequence[Case],
+    code: tuple[int, ...],
+    columns: int,
+    rows: int,
+    lanes: int,
+    split: tuple[int, ...],
+) -> Callable[..., jax.Array]:
+    """Return the kernel over all lanes and tiles; `code` is the shape of the code, `split` how a row is cut."""
+    programs, rest = code[0], (0,) * len(target.tile)
+    space = tpu.SMEM if target.platform == "tpu" else None
+    of_file = pl.BlockSpec((rows, None, None, *target.tile), lambda lane, tile: (0, lane, tile, *rest))
+    parameters = triton.CompilerParams(num_warps=_WARPS, num_stages=1) if target.platform == "gpu" else None
+    call: Callable[..., jax.Array] = pl.pallas_call(
+        partial(_kernel, target, scratch, cases),
+        out_shape=_float32((rows, lanes, *split)),
+        grid=(lanes, split[0]),
+        in_specs=[
+            pl.BlockSpec((1, *code[1:]), lambda lane, _: (lane % programs, 0, 0), memory_space=space),
+            pl.BlockSpec((1, 1, RANGES), lambda lane, _: (lane % programs, 0, 0), memory_space=space),
+            pl.BlockSpec((1, 1, columns), lambda lane, _: (lane, 0, 0), memory_space=space),
+            pl.BlockSpec((None, None, *target.tile), lambda lane, tile: (lane, tile, *rest)),
+            of_file,
+        ],
+        out_specs=of_file,
+        input_output_aliases={4: 0},
+        interpret=target.platform == "interpret",
+        compiler_params=parameters,
+        name="interpret_programs",
+    )
+    return call
+
+
+def _float32(shape: tuple[int, ...]) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(shape, jnp.float32)  # type: ignore[no-untyped-call]
+
+
 def _kernel(
     target: KernelTarget,
     scratch: int,
@@ -181,15 +200,17 @@ def _kernel(
         def read() -> jax.Array:
             return gradient[...] if row == 1 else before[row]  # type: ignore[no-any-return]
 
-        return lax.cond((loads >> row) & 1 == 1, read, lambda: zero) if sparse else read()
+        value: jax.Array = lax.cond((loads >> row) & 1 == 1, read, lambda: zero) if sparse else read()
+        return value
 
     def execute(position: jax.Array, file: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
         def value(argument: jax.Array) -> jax.Array:
-            return lax.cond(
+            read: jax.Array = lax.cond(
                 argument < 0,
                 lambda: jnp.full(target.tile, scalars[0, 0, jnp.maximum(-1 - argument, 0)]),
                 lambda: _select(argument, [(row, partial(_copy, target, held, row)) for row, held in enumerate(file)]),
             )
+            return read
 
         opcode, written = code[0, position, 0], code[0, position, 1]
         values = [value(code[0, position, 2 + i]) for i in range(code.shape[2] - 2)]
@@ -237,8 +258,11 @@ def _copy(target: KernelTarget, value: jax.Array, row: int) -> jax.Array:
     """
     if target.platform != "gpu":
         return value
-    shape = jax.ShapeDtypeStruct(value.shape, value.dtype)
     (copied,) = triton.elementwise_inline_asm(
-        f"mov.b32 $0, $1; // row {row}", args=[value], constraints="=r,r", pack=1, result_shape_dtypes=[shape]
+        f"mov.b32 $0, $1; // row {row}",
+        args=[value],
+        constraints="=r,r",
+        pack=1,
+        result_shape_dtypes=[_float32(value.shape)],
     )
-    return copied  # type: ignore[no-any-return]
+    return copied

@@ -27,7 +27,7 @@ from evolion.proxies.delay import delayed, kept_weights
 from evolion.proxies.evaluation import mean_loss
 from evolion.proxies.hessian import check_curvature, diagonal, refreshed, step_key
 
-__all__ = ["BatchLoop", "Outcomes", "batch_loop"]
+__all__ = ["BatchLoop", "Outcomes", "batch_loop", "updates"]
 
 _EVALUATED = 16
 """How many lanes are evaluated at a time at the end: a divisor of every number of lanes."""
@@ -117,6 +117,10 @@ class _Loop(NamedTuple):
     curvature: Curvature | None
 
     @property
+    def rows(self) -> int:
+        return self.shape.capacity.rows + (0 if self.target else self.shape.capacity.scratch)
+
+    @property
     def width(self) -> int:
         entries, tile = self.flat.layout.entries, self.target.entries if self.target else 1
         return -(-entries // tile) * tile
@@ -155,7 +159,7 @@ class _Loop(NamedTuple):
             if self.curvature is not None:
                 hess = self._estimate(hess, file[WEIGHTS], examples, run.seeds, step)
                 file = file.at[_HESS].set(hess)
-            file = self._update(batch, file, gradient, self._scalars(run, values, step), run.seeds, step)
+            file = self.update(batch, file, gradient, self._scalars(run, values, step), run.seeds, step)
             losses = lax.dynamic_update_index_in_dim(losses, jnp.where(alive, values, jnp.nan), step, 0)
             return step + 1, file, past, hess, losses, steps + alive, jnp.logical_and(alive, jnp.isfinite(values))
 
@@ -165,7 +169,7 @@ class _Loop(NamedTuple):
         return Outcomes(losses, steps, self._final(weights, run.evaluation), alive & jnp.isfinite(weights).all(-1))
 
     def _start(self, batch: Batch, run: _Run) -> jax.Array:
-        rows = self.shape.capacity.rows + (0 if self.target else self.shape.capacity.scratch)
+        rows = self.rows
         weights = padded(run.weights, self.width)[:, None]
         file = jnp.zeros((rows, self.shape.seeds, self.shape.lanes, self.width), jnp.float32)
         file = file.at[WEIGHTS].set(jnp.broadcast_to(weights, file.shape[1:]))
@@ -179,7 +183,7 @@ class _Loop(NamedTuple):
         scalars = jnp.broadcast_to(row, (self.shape.seeds, *row.shape))
         return scalars.at[:, :, -1].set(values)
 
-    def _update(
+    def update(
         self, batch: Batch, file: jax.Array, gradient: jax.Array, scalars: jax.Array, seeds: jax.Array, step: jax.Array
     ) -> jax.Array:
         layout = self.flat.layout
@@ -202,7 +206,8 @@ class _Loop(NamedTuple):
             file = self._in_kernel(batch, number, file, gradient, scalars)
             return execute(batch.steps, number, file, scalars, noise, layout, self.shape.capacity.opcodes)
 
-        return lax.fori_loop(0, batch.passes, run_both, file)
+        done: jax.Array = lax.fori_loop(0, batch.passes, run_both, file)
+        return done
 
     def _in_kernel(
         self, batch: Batch, number: Any, file: jax.Array, gradient: jax.Array, scalars: jax.Array
@@ -250,3 +255,23 @@ class _Loop(NamedTuple):
 def _each(function: Callable[..., Any]) -> Callable[..., Any]:
     """Map a function of a lane's weights and of what the lanes of a seed share over lanes and seeds."""
     return jax.vmap(jax.vmap(function, in_axes=(0, None)))
+
+
+def updates(
+    flat: FlatTask, shape: Shape, target: KernelTarget | None, batch: Batch, steps: int
+) -> tuple[Callable[..., jax.Array], tuple[Any, ...]]:
+    """Return a compiled function that does nothing but `steps` updates, and its arguments: for measurement."""
+    loop = _Loop(flat, None, shape, target, None)
+    file = jnp.zeros((loop.rows, shape.seeds, shape.lanes, loop.width), jnp.float32)
+    gradient = jnp.ones(file.shape[1:], jnp.float32)
+    scalars = jnp.full((shape.seeds, shape.lanes, shape.capacity.columns), 0.5, jnp.float32)
+
+    @jax.jit
+    def run(batch: Batch, file: jax.Array, gradient: jax.Array, scalars: jax.Array) -> jax.Array:
+        def advance(step: jax.Array, file: jax.Array) -> jax.Array:
+            return loop.update(batch, file, gradient, scalars, jnp.zeros(shape.seeds, jnp.int32), step)
+
+        done: jax.Array = lax.fori_loop(0, steps, advance, file)
+        return done
+
+    return run, (jax.device_put(batch), file, gradient, scalars)

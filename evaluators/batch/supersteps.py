@@ -139,7 +139,8 @@ def execute(
 
     bounds = jnp.asarray(steps.bounds)
     start = jnp.where(segment == 0, 0, bounds[jnp.maximum(segment - 1, 0)])
-    return lax.fori_loop(start, bounds[segment], advance, file)
+    done: jax.Array = lax.fori_loop(start, bounds[segment], advance, file)
+    return done
 
 
 Branch = Callable[[jax.Array, jax.Array, jax.Array, jax.Array], jax.Array]

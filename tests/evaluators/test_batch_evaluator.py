@@ -7,6 +7,7 @@ from laws.evaluator_laws import EvaluatorLaws, Start, job, run
 from laws.job_functions import behave, fixed_tag
 
 from evolion.evaluators.batch.evaluator import BatchEvaluator
+from evolion.evaluators.factory import make_evaluator
 from evolion.evaluators.types import Job, Score, Status
 
 
@@ -50,6 +51,14 @@ class TestBatchEvaluator(EvaluatorLaws):
             evaluator.submit(job(0))
             with pytest.raises(KeyboardInterrupt):
                 evaluator.collect()
+
+    def test_the_factory_makes_one(self) -> None:
+        """A user asks for batches by their size; what only worker processes have is refused."""
+        with make_evaluator(batch=8) as evaluator:
+            assert isinstance(evaluator, BatchEvaluator)
+            assert evaluator.workers == 8
+        with pytest.raises(ValueError, match="takes no workers"):
+            make_evaluator(2, batch=8)
 
     def test_settings_without_sense_are_errors(self) -> None:
         """A batch of none would never end; a function whose tag is not known makes scores of no origin."""
