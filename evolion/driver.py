@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -187,7 +187,7 @@ def _run(store: RunStore, evaluator: Evaluator, observer: Observer, scores: Scor
     ledger = Ledger(store, evaluator, shared)
     try:
         run_search(config, program_of(config.search.warm_start), ledger, observer)
-        store.event("searched")
+        store.event("searched", asdict(evaluator.status))
         finalists = finalists_of(store, config.retest.finalists)
         if not finalists:
             raise JobError(f"every candidate of {store.folder} failed; see 'evolion status {store.folder}'")

@@ -116,7 +116,7 @@ def run_search(config: RunConfig, seed_program: Program, ledger: Ledger, observe
         for confirmation in confirmations.due(told, last=told == budget):
             _note(confirmation, told, tally, ledger)
             state = algorithm.revise(state, confirmation.number, confirmation.fitness)
-        observer.on_progress(_progress(told, budget, tally, confirmations))
+        observer.on_progress(_progress(told, budget, tally, confirmations, str(ledger.evaluator.status)))
 
 
 def stage_of(stage: StageConfig) -> Stage:
@@ -201,7 +201,7 @@ def _note(confirmation: Confirmation, told: int, tally: _Tally, ledger: Ledger) 
         tally.ranking.add(Standing(number, fitness, confirmed=True))
 
 
-def _progress(told: int, budget: int, tally: _Tally, confirmations: Confirmations) -> Progress:
+def _progress(told: int, budget: int, tally: _Tally, confirmations: Confirmations, workers: str) -> Progress:
     best = tally.ranking.best
     return Progress(
         Phase.SEARCH,
@@ -215,4 +215,5 @@ def _progress(told: int, budget: int, tally: _Tally, confirmations: Confirmation
         tally.ranking.text,
         confirmations.confirmed,
         confirmations.cost.share,
+        workers,
     )

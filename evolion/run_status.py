@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from evolion.evaluators.stages import Reason
+from evolion.evaluators.types import PoolStatus
 from evolion.run_files import is_running
 from evolion.shared_scores import StoreUse, store_use
 from evolion.view import fitness_text
@@ -22,6 +23,7 @@ def status_of(store: RunStore) -> dict[str, Any]:
     """Return the state of a run, for JSON."""
     counts, best, winner = store.counts(), store.best(), store.winner()
     shared = store_use(store.events())
+    searched = [event.detail for event in store.events() if event.kind == "searched" and event.detail]
     state = "running" if is_running(store.folder) else "finished" if winner else "stopped"
     return {
         "folder": str(store.folder),
@@ -42,6 +44,7 @@ def status_of(store: RunStore) -> dict[str, Any]:
         "best": {"number": best.number, "fitness": best.fitness} if best else None,
         "winner": {"number": winner.number, "text": winner.text} if winner else None,
         "table": store.get_record("table"),
+        "workers": searched[-1] if searched else None,
         "store": shared.to_json() if shared else None,
         "environment": dict(store.environment),
     }
@@ -95,6 +98,8 @@ def status_lines(data: dict[str, Any]) -> list[str]:
         lines.append(f"best        {fitness_text(data['best']['fitness'], data['best']['number'])}")
     if data["store"]:
         lines.append(f"store       {StoreUse(**data['store'])}")
+    if data["workers"]:
+        lines.append(f"workers     when the search ended: {PoolStatus(**data['workers'])}")
     if data["state"] == "stopped":
         lines.append(f"continue with: evolion resume {folder}")
     elif data["state"] == "finished":

@@ -54,6 +54,7 @@ class Progress:
         best_text: Its program text.
         confirmed: Programs that were trained again with fresh seeds.
         confirming: The share of the training time of the search that went into that.
+        workers: What the workers do and hold, in a line.
 
     """
 
@@ -68,6 +69,7 @@ class Progress:
     best_text: str = ""
     confirmed: int = 0
     confirming: float = 0.0
+    workers: str = ""
 
 
 class Observer(Protocol):
@@ -195,8 +197,10 @@ class LiveView:
         view = Table.grid()
         view.add_row(bar)
         view.add_row(Text(line))
+        if progress.workers:
+            view.add_row(Text(progress.workers))
         program = progress.best_text.rstrip()
-        if program and len(program.splitlines()) <= self.console.height - 6:
+        if program and len(program.splitlines()) <= self.console.height - 7:
             view.add_row(Syntax(program, "python", theme="ansi_dark", background_color="default"))
         return view
 
