@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evolion.evaluators.compiled import compile_and_run
+from evolion.evaluators.compiler_memory import hand_back
 from evolion.evaluators.encoding import CapacityError, Encoding, encode, scalar_table
 from evolion.evaluators.interpreter import interpret
 from evolion.evaluators.loop import Outcome
@@ -77,7 +78,9 @@ def _score(job: Job, train: Train) -> Score:
         [score_of_outcome(job, train((rate * shape).astype(np.float32), seed), rate, seed) for seed in job.seeds]
         for rate in job.learning_rates
     ]
-    return score_of_runs(job, by_rate, time.perf_counter() - started)
+    seconds = time.perf_counter() - started
+    hand_back()
+    return score_of_runs(job, by_rate, seconds)
 
 
 def score_of_runs(job: Job, by_rate: Sequence[Sequence[Score]], seconds: float) -> Score:

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from evolion.discovered.library import known
-from evolion.evaluators import compiled, evaluate
+from evolion.evaluators import compiled, compiler_memory, evaluate
 from evolion.evaluators.compiled import KEPT, CompiledLoops, compiled_loops
 from evolion.evaluators.encoding import CapacityError, encode
 from evolion.evaluators.evaluate import evaluate_compiled, evaluate_interpreted, evaluate_job
@@ -328,6 +328,30 @@ def test_compiled_programs_do_not_pile_up(monkeypatch: pytest.MonkeyPatch) -> No
         held.append(len(jax.devices()[0].client.live_executables()))
     assert compiled_loops() == CompiledLoops(kept=kept, built=6, reused=6)
     assert held[kept:] == [held[kept]] * (len(held) - kept)
+
+
+def test_memory_of_the_compiler_is_handed_back_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker gives back what compiling has left behind, and loses no time with it while it interprets."""
+    asked: list[int] = []
+    monkeypatch.setattr(compiler_memory, "_trim", lambda: lambda kept: asked.append(kept) or 1)
+    monkeypatch.setitem(compiler_memory._state, "seconds", 0.0)
+    interpreted = job("def train(g, lr):\n    return lr * g\n", steps=2)
+    evaluate_job(interpreted)
+    asked.clear()
+    assert (evaluate_job(interpreted).status, asked) == (Status.OK, [])
+    jax.monitoring.record_event_duration_secs(COMPILATION, 1.0, fun_name="run")
+    evaluate_job(interpreted)
+    evaluate_job(interpreted)
+    assert asked == [0]
+
+
+def test_another_c_library_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory can be handed back with the C library of GNU alone: elsewhere nothing is done."""
+    monkeypatch.setattr(compiler_memory.ctypes, "CDLL", lambda _: object())
+    compiler_memory._trim.cache_clear()
+    monkeypatch.setitem(compiler_memory._state, "seconds", 1.0)
+    assert compiler_memory.hand_back() is False
+    compiler_memory._trim.cache_clear()
 
 
 @pytest.mark.slow
