@@ -51,7 +51,9 @@ class KernelTarget:
         return math.prod(self.tile)
 
 
-_WARPS = 2
+_FEW_ROWS = 16
+"""So many rows of a tile of the GPU stay in the registers of two warps; more need four, compiled for an H100."""
+
 _MOST_ROWS = 30
 """The rows to load and to store are bits of a number of 32."""
 
@@ -60,7 +62,7 @@ TARGETS = {
     "tpu": KernelTarget("tpu", (8, 128)),
     "interpret": KernelTarget("interpret", (512,)),
 }
-"""The kernels by platform. For an H100 the GPU's compiles to registers alone, without spills, at 14 rows."""
+"""The kernels by platform. Compiled for an H100, the GPU's keeps all rows in registers, without spills."""
 
 
 _UNSUPPORTED = {
@@ -155,7 +157,8 @@ def _call(
     programs, rest = code[0], (0,) * len(target.tile)
     space = tpu.SMEM if target.platform == "tpu" else None
     of_file = pl.BlockSpec((rows, None, None, *target.tile), lambda lane, tile: (0, lane, tile, *rest))
-    parameters = triton.CompilerParams(num_warps=_WARPS, num_stages=1) if target.platform == "gpu" else None
+    warps = 2 if rows + scratch <= _FEW_ROWS else 4
+    parameters = triton.CompilerParams(num_warps=warps, num_stages=1) if target.platform == "gpu" else None
     call: Callable[..., jax.Array] = pl.pallas_call(
         partial(_kernel, target, scratch, cases),
         out_shape=_float32((rows, lanes, *split)),

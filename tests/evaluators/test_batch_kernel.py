@@ -13,8 +13,8 @@ import pytest
 
 from evolion.evaluators.batch.kernel import TARGETS, KernelTarget, in_kernel, run_pass, takes
 from evolion.evaluators.batch.programs import CAPACITIES, PASSES, Capacity, arrange, lane_program
-from evolion.evaluators.batch.supersteps import execute
-from evolion.evaluators.encoding import GRADIENT, SCRATCH, encode
+from evolion.evaluators.batch.supersteps import execute, merge
+from evolion.evaluators.encoding import CODE_WIDTH, GRADIENT, INSTRUCTIONS, SCRATCH, encode
 from evolion.evaluators.opcodes import FIRST_OPCODE, OPCODES
 from evolion.primitives.layout import Layout
 from evolion.primitives.parser import parse
@@ -115,3 +115,24 @@ def test_only_register_files_of_few_rows_have_a_kernel() -> None:
     assert CAPACITIES[-2].rows <= 30
     assert CAPACITIES[-2].scratch == SCRATCH
     assert PASSES >= 8
+
+
+@pytest.mark.slow
+def test_every_instruction_computes_what_it_does_in_super_steps() -> None:
+    """A lane for each elementwise instruction: the kernel and plain XLA give the same, infinities and NaN included."""
+    lanes, width, rows = len(ELEMENTWISE), 512, 6
+    code = np.zeros((lanes, INSTRUCTIONS, CODE_WIDTH), np.int32)
+    code[:, 0] = [(number, 2, 3, 4, 5) for number in ELEMENTWISE]
+    ends = np.tile(np.array([[0, 1]], np.int32), (lanes, 1))
+    file = random(rows, lanes, width) * 3
+    file[3, :, :4] = [0.0, np.inf, -np.inf, np.nan]
+    scalars, ranges = random(lanes, 4), np.tile(np.array([[0, 1, 0b111001, 0b100]], np.int32), (lanes, 1))
+    ours = run_kernel(TARGETS["interpret"], ELEMENTWISE, 2)(code, ranges, scalars, file[1], file)
+    steps = merge(code, [ends], 8)
+    theirs = jax.jit(
+        lambda file, scalars: execute(steps, 0, file, scalars, lambda: scalars[:, 0], LAYOUT, ELEMENTWISE)
+    )(file[:, None], scalars[None])[:, 0]
+    for lane, number in enumerate(ELEMENTWISE):
+        name = str(OPCODES[number - FIRST_OPCODE])
+        np.testing.assert_allclose(ours[2, lane], theirs[2, lane], rtol=1e-5, atol=1e-6, err_msg=name)
+    assert np.array_equal(ours[3], file[3], equal_nan=True)
