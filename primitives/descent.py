@@ -40,7 +40,7 @@ _NOISE, _GAINS, _DEAD_SHARE = 0.7, 0.3, 0.06
 _SLOW_START, _START, _COARSE = (1 / 32, 1 / 8, 1 / 2), (1 / 8, 1 / 2, 1.0), 0.1
 
 _MARKS, _RATES_OF_MARKS = (4, 10, 16), (0.003, 0.03, 0.3)
-_ROUNDING = 64.0  # to the octave: 1 %
+_ROUNDING = 32.0  # to the octave: 2 %
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class Descent:
 
     Attributes:
         left: Their sum after the last step over that at the start, for each of `RATES`; infinite where not finite.
-        way: A digest of how far it has come after some of the steps, by weights and by losses, rounded to 1 %, as 32
+        way: A digest of how far it has come after some of the steps, by weights and by losses, rounded to 2 %, as 32
             hexadecimal digits.
 
     """
@@ -132,7 +132,7 @@ def descent(program: Program) -> Descent:
             left.append(problem.loss(minimum - moves).reshape(-1, 2).sum(axis=1) / start)
         end = np.where(np.isfinite(left[-1]), left[-1], np.inf)
         rates = [RATES.index(rate) for rate in _RATES_OF_MARKS]
-        logarithms = np.log2(np.abs([moved, 1.0 - np.array(left)]))[:, :, rates]
+        logarithms = np.log2(np.abs(np.stack([np.array(moved), 1.0 - np.array(left)])))[:, :, rates]
         rounded = np.where(np.isfinite(logarithms), np.rint(_ROUNDING * logarithms), 2.0**30).astype("<i4")
     return Descent(tuple(end.tolist()), hashlib.blake2b(rounded.tobytes(), digest_size=16).hexdigest())
 

@@ -142,7 +142,8 @@ def stepper(program: Program, layout: Layout, dtype: Any = np.float64, *, batche
         (_call(program, index, tuple(map(kind_of, references)), kinds[index], layout, batched), references)
         for index, references in enumerate(flow.arguments)
     ]
-    results = [(flow.update, Kind.TENSOR), *((flow.next_slots[slot.name], slot.kind) for slot in program.slots)]
+    wanted = [(flow.update, Kind.TENSOR), *((flow.next_slots[slot.name], slot.kind) for slot in program.slots)]
+    results = [(reference, kind_of(reference), to) for reference, to in wanted]
     names = [slot.name for slot in program.slots]
 
     def step(inputs: Mapping[str, Value]) -> tuple[Value, dict[str, Value]]:
@@ -150,7 +151,7 @@ def stepper(program: Program, layout: Layout, dtype: Any = np.float64, *, batche
         for index, (call, references) in enumerate(calls):
             values[index] = call(*[r if r.__class__ is float else values[r] for r in references])
         update, *slots = [
-            _widened(r if isinstance(r, float) else values[r], kind_of(r), to, layout, dtype) for r, to in results
+            _widened(r if r.__class__ is float else values[r], kind, to, layout, dtype) for r, kind, to in results
         ]
         return update, dict(zip(names, slots, strict=True))
 

@@ -89,7 +89,7 @@ def test_numbers_of_the_problem_stay() -> None:
     assert descent(known()["adamw_seed"]).left == pytest.approx(expected, rel=1e-6)
 
 
-def test_ways_are_told_apart_by_more_than_a_percent() -> None:
+def test_ways_are_told_apart_by_some_percent() -> None:
     """A constant that moves the weights by a thousandth is the same way, one that moves them by a tenth is not."""
     base = descent(of("lr * 0.3 * sign(m)")).way
     assert descent(of("lr * 0.3 * sign(m) + 1e-7 * lr * w")).way == base
