@@ -201,14 +201,12 @@ def arrange(programs: Sequence[LaneProgram], lanes: int, capacity: Capacity, slo
     ends[: len(programs)] = [program.passes for program in programs]
     initial_weights[: len(programs)] = [program.initial_weights for program in programs]
     starts = np.concatenate([np.zeros((lanes, 1), np.int32), ends[:, :-1, 1]], axis=1)
-    if kernel:
-        segments = [ends[:, k] for k in range(PASSES)]
-    else:
-        segments = [np.stack([starts[:, 0], ends[:, -1, 1]], axis=1)]
+    count = int((ends[:, :, 1] > starts).any(axis=0).sum())
+    segments = [ends[:, k] for k in range(PASSES)] if kernel else [np.stack([starts[:, 0], ends[:, -1, 1]], axis=1)]
     return Batch(
         code=code,
-        ranges=_ranges(code, starts, ends, capacity.rows) if kernel else np.zeros((PASSES, lanes, 4), np.int32),
-        passes=np.int32((ends[:, :, 1] > starts).any(axis=0).sum()),
+        ranges=_ranges(code, starts, ends, capacity.rows, count if kernel else 0),
+        passes=np.int32(count),
         steps=merge(code, segments, slots),
         initial_weights=initial_weights,
         used=np.arange(lanes) < len(programs),
@@ -216,13 +214,14 @@ def arrange(programs: Sequence[LaneProgram], lanes: int, capacity: Capacity, slo
 
 
 def _ranges(
-    code: NDArray[np.int32], starts: NDArray[np.int32], ends: NDArray[np.int32], rows: int
+    code: NDArray[np.int32], starts: NDArray[np.int32], ends: NDArray[np.int32], rows: int, count: int
 ) -> NDArray[np.int32]:
     """Return for each pass and lane the first elementwise instruction, the end, and bits of rows read and written."""
     ranges = np.zeros((PASSES, len(code), 4), np.int32)
-    position = np.arange(code.shape[1])
-    bits = np.where((code[:, :, 1:] >= 0) & (code[:, :, 1:] < rows), 1 << (code[:, :, 1:] & 31), 0).astype(np.int32)
-    for k in range(PASSES):
+    longest = int(ends.max(initial=0))
+    operands, position = code[:, :longest, 1:], np.arange(longest)
+    bits = np.where((operands >= 0) & (operands < rows), 1 << (operands & 31), 0).astype(np.int32)
+    for k in range(count):
         start, stop = starts[:, k], ends[:, k, 0]
         inside = (position >= start[:, None]) & (position < stop[:, None])
         masked = np.where(inside[:, :, None], bits, 0)

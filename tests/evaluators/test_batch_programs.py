@@ -82,7 +82,7 @@ def test_the_kernel_is_told_which_rows_a_pass_reads_and_writes(capacity: Capacit
     assert batch.used.tolist() == [True] * len(fitting) + [False]
     for lane, program in enumerate(fitting):
         position = 0
-        for number in range(PASSES):
+        for number in range(int(batch.passes)):
             start, stop, loads, stores = batch.ranges[number, lane].tolist()
             assert (start, stop) == (position, program.passes[number, 0])
             instructions = batch.code[lane, start:stop]
@@ -94,4 +94,6 @@ def test_the_kernel_is_told_which_rows_a_pass_reads_and_writes(capacity: Capacit
             position = int(program.passes[number, 1])
             assert all(is_whole(opcode) for opcode in batch.code[lane, stop:position, 0].tolist())
         assert not batch.code[lane, position:].any()
-        assert batch.ranges[:, -1].sum() == 0
+    assert not batch.ranges[:, -1].any()
+    assert not batch.ranges[batch.passes :].any()
+    assert max(program.passes.shape[0] for program in fitting) == PASSES >= batch.passes
