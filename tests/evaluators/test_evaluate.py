@@ -355,6 +355,7 @@ def test_another_c_library_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # a hundred compilations
 def test_every_known_program_scores_the_same_on_both_paths() -> None:
     """Which path a program takes is a matter of cost: nearly all differ in the last bits, chaotic ones by a percent.
 
