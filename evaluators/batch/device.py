@@ -23,7 +23,8 @@ LANES = (16, 64, 256, 1024, 4096)
 """The numbers of lanes of one seed that a loop may be compiled for."""
 
 _HOST_MEMORY = 1 << 30
-_SHARE = 0.5
+_SHARE = 0.4
+"""Of the memory of an accelerator: two batches may be on it at a time."""
 _NUMBER = 4
 """Bytes of a float32."""
 
@@ -59,7 +60,7 @@ def device(lanes: int | None = None, memory: int | None = None) -> Device:
 
     Args:
         lanes: The most lanes of one seed, one of `LANES`; 1024 on an accelerator and 16 on a CPU unless given.
-        memory: The bytes that a batch may take; half of the device's unless given, a gibibyte on a CPU.
+        memory: The bytes that a batch may take; a share of the device's unless given, a gibibyte on a CPU.
 
     Raises:
         ValueError: For a number of lanes that there are no loops for, or no memory.

@@ -67,7 +67,9 @@ def evaluate_jobs(jobs: Sequence[Job], used: Device) -> list[Score]:
             program = lane_program(encoding)
             capacity = capacity_of(program, used.capacities)
         except CapacityError:
-            scores[number] = evaluate_compiled(job)
+            # As in batches, so that devices can be compared.
+            with jax.default_matmul_precision("highest"):
+                scores[number] = evaluate_compiled(job)
             continue
         groups[_group(job, encoding, program, capacity, used)] += [
             _Lane(number, rate, encoding, program) for rate in range(len(job.learning_rates))
@@ -77,8 +79,11 @@ def evaluate_jobs(jobs: Sequence[Job], used: Device) -> list[Score]:
     }
     seconds: dict[int, float] = defaultdict(float)
     for group, lanes in groups.items():
-        for lane, runs, share in _trained(jobs, group, lanes, used):
+        started = time.perf_counter()
+        for lane, runs in _trained(jobs, group, lanes, used):
             found[lane.job][lane.rate] = runs
+        share = (time.perf_counter() - started) / len(lanes)
+        for lane in lanes:
             seconds[lane.job] += share
     scores |= {number: score_of_runs(jobs[number], runs, seconds[number]) for number, runs in found.items()}
     return [scores[number] for number in range(len(jobs))]
@@ -98,21 +103,28 @@ def _group(job: Job, encoding: Encoding, program: LaneProgram, capacity: Capacit
 
 def _trained(
     jobs: Sequence[Job], group: _Group, lanes: Sequence[_Lane], used: Device
-) -> Iterator[tuple[_Lane, list[Score], float]]:
-    """Train lanes of one group; yield each with the scores of its seeds and its share of the seconds."""
+) -> Iterator[tuple[_Lane, list[Score]]]:
+    """Train lanes of one group; yield each with the scores of its seeds."""
     at_once = lanes_of(used, group.task, len(group.seeds), group.capacity)
     shape = Shape(at_once, len(group.seeds), group.capacity)
     loop = _loop(group.task, shape, group.target, group.curvature)
+    running: list[tuple[Sequence[_Lane], Outcomes]] = []
     for first in range(0, len(lanes), at_once):
-        started = time.perf_counter()
         part = lanes[first : first + at_once]
         programs = [lane.program for lane in part]
         batch = arrange(programs, at_once, group.capacity, used.slots, kernel=group.target is not None)
-        outcomes = loop(batch, _tables(jobs, group, part, at_once), group.seeds, group.split)
-        outcomes = Outcomes(*map(np.asarray, jax.device_get(outcomes)))
-        share = (time.perf_counter() - started) / len(part)
-        for place, lane in enumerate(part):
-            yield lane, list(_scores(jobs[lane.job], lane.rate, outcomes, place)), share
+        # The device computes while the host lays out the next batch and reads the last one.
+        running.append((part, loop(batch, _tables(jobs, group, part, at_once), group.seeds, group.split)))
+        if len(running) > 1:
+            yield from _read(jobs, *running.pop(0))
+    for part, outcomes in running:
+        yield from _read(jobs, part, outcomes)
+
+
+def _read(jobs: Sequence[Job], lanes: Sequence[_Lane], outcomes: Outcomes) -> Iterator[tuple[_Lane, list[Score]]]:
+    outcomes = Outcomes(*map(np.asarray, jax.device_get(outcomes)))
+    for place, lane in enumerate(lanes):
+        yield lane, list(_scores(jobs[lane.job], lane.rate, outcomes, place))
 
 
 def _tables(jobs: Sequence[Job], group: _Group, lanes: Sequence[_Lane], at_once: int) -> NDArray[np.float32]:
