@@ -23,9 +23,9 @@ _WORTH_SECONDS = 0.2
 _state = {"seconds": 0.0}
 
 
-def _note(event: str, seconds: float, **_: Any) -> None:
+def _note(event: str, duration_secs: float, **_: str | int) -> None:
     if event == _COMPILATION:
-        _state["seconds"] += seconds
+        _state["seconds"] += duration_secs
 
 
 jax.monitoring.register_event_duration_secs_listener(_note)

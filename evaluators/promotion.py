@@ -168,15 +168,16 @@ def size_of(task: str) -> Size:
     from evolion.evaluators.loop import flat_task
 
     flat = flat_task(task)
+    shaped: Any = jax.ShapeDtypeStruct  # jax leaves it without types
     batch = {
-        name: jax.ShapeDtypeStruct((flat.task.batch_size, *leaf.shape[1:]), leaf.dtype)
+        name: shaped((flat.task.batch_size, *leaf.shape[1:]), leaf.dtype)
         for name, leaf in flat.task.data("train").items()
     }
 
     def loss(weights: jax.Array, batch: Any) -> jax.Array:
         return flat.task.loss(flat.unravel(weights), batch)
 
-    weights = jax.ShapeDtypeStruct((flat.layout.entries,), jnp.float32)
+    weights = shaped((flat.layout.entries,), jnp.float32)
     traced = jax.make_jaxpr(jax.value_and_grad(loss))(weights, batch)
     return Size(flat.layout.entries, len(flat.layout.shapes), _equations(traced.jaxpr))
 
