@@ -39,7 +39,7 @@ class Screen:
 
     Attributes:
         alike: Whether a program takes the scores of the first one that came the same way down the losses of
-            `evolion.primitives.descent`, to 2 %. One that reads more than weights, gradient and learning rate never
+            `evolion.primitives.descent`, to 4 %. One that reads more than weights, gradient and learning rate never
             does.
 
     """

@@ -33,7 +33,7 @@ def test_each_answer_of_the_probes_has_its_status() -> None:
 
 
 def test_programs_that_go_the_same_way_count_as_the_first() -> None:
-    """A rule that moves the weights as another did, to two percent, takes its scores, under its key."""
+    """A rule that moves the weights as another did, to some percent, takes its scores, under its key."""
     screen = Screen()
     first, alike, other = of(0.91), of(0.910003), of(0.8)
     assert len({probe(program).key for program in (first, alike, other)}) == 3
