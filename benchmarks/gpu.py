@@ -5,8 +5,14 @@ product, and its updates, in bytes at the rate of a large copy; both rates are m
 are those of the rows that a program must read and write (weights, gradient and slots; weights and slots), once each.
 
     python benchmarks/gpu.py [--smoke] [--lanes N] [--steps N] [--candidates N]
+    python benchmarks/gpu.py --compile-for h100|v5e [--lanes N]
 
 Runs on jax's first device. Where that is a CPU it says so: then it is a check of this file, not of a machine.
+
+`--compile-for` compiles the loops for a chip that need not be there, by its own compiler. It takes, for an H100, the
+wheels jax-cuda12-plugin, jax-cuda12-pjrt and nvidia-cuda-nvcc-cu12, JAX_SKIP_CUDA_CONSTRAINTS_CHECK=1 and
+XLA_FLAGS='--xla_gpu_cuda_data_dir=…/nvidia/cuda_nvcc --xla_gpu_autotune_level=0'; for a v5e the wheel libtpu and
+TPU_SKIP_MDS_QUERY=1.
 """
 
 from __future__ import annotations
@@ -16,18 +22,20 @@ import os
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental import topologies
 
 from evolion.discovered.library import known
 from evolion.evaluators.batch.device import Device, device, lanes_of
 from evolion.evaluators.batch.evaluate import evaluate_jobs
 from evolion.evaluators.batch.gate import GATE_PROGRAMS, gate
-from evolion.evaluators.batch.loop import updates
+from evolion.evaluators.batch.kernel import TARGETS, names_of, takes
+from evolion.evaluators.batch.loop import compiled_for, updates
 from evolion.evaluators.batch.programs import CAPACITIES, PASSES, Capacity, Shape, arrange, capacity_of, lane_program
 from evolion.evaluators.encoding import CapacityError, encode
 from evolion.evaluators.evaluate import evaluate_compiled
@@ -58,7 +66,11 @@ def main() -> None:
     parser.add_argument("--steps", type=int)
     parser.add_argument("--candidates", type=int)
     parser.add_argument("--one-by-one", type=int, help="how many of them are compiled and run one at a time")
+    parser.add_argument("--compile-for", choices=("h100", "v5e"), help="compile for a chip that need not be there")
     given = parser.parse_args()
+    if given.compile_for:
+        compile_for(given.compile_for, given.lanes or 256)
+        return
     used, first = device(given.lanes), jax.devices()[0]
     small = given.smoke or first.platform == "cpu"
     steps, count = given.steps or (20 if small else 500), given.candidates or (4 if small else 1024)
@@ -75,9 +87,44 @@ def main() -> None:
     compare_devices(used, 40 if small else steps)
 
 
+H100 = """
+gpu_device_info {
+  threads_per_block_limit: 1024 threads_per_warp: 32 threads_per_core_limit: 2048 core_count: 132 fpus_per_core: 128
+  shared_memory_per_block: 49152 shared_memory_per_core: 233472 shared_memory_per_block_optin: 232448
+  block_dim_limit_x: 2147483647 block_dim_limit_y: 65535 block_dim_limit_z: 65535
+  memory_bandwidth: 3352320000000 l2_cache_size: 52428800 clock_rate_ghz: 1.98 device_memory_size: 84929347584
+  cuda_compute_capability { major: 9 } registers_per_core_limit: 65536 registers_per_block_limit: 65536
+}
+platform_name: "CUDA" dnn_version_info { major: 9 minor: 7 } runtime_version { major: 12 minor: 8 }
+device_description_str: "NVIDIA H100 80GB HBM3"
+"""
+
+
+def compile_for(chip: str, lanes: int) -> None:
+    """Compile the loop of each capacity for a chip."""
+    jax.config.update("jax_platforms", "cpu")
+    if chip == "h100":
+        topology = topologies.get_topology_desc(platform="cuda", target_config=H100, topology="1x1x1")
+    else:
+        topology = topologies.get_topology_desc("v5e:2x2", platform="tpu")
+    target, flat = TARGETS["gpu" if chip == "h100" else "tpu"], flat_task(TASK)
+    program = lane_program(encode(known()["adam"]))
+    for capacity in CAPACITIES:
+        if chip == "v5e":  # The kernel's sign asks for the generation of a chip that is there.
+            capacity = replace(capacity, opcodes=tuple(n for n in capacity.opcodes if "sign" not in names_of(n)))
+        kernel = target if takes(target, capacity.rows, ()) else None
+        batch = arrange([program], lanes, capacity, 64, kernel=kernel is not None)
+        start = time.perf_counter()
+        made = compiled_for(topology.devices[0], flat, Shape(lanes, 1, capacity), kernel, batch, 500)
+        seconds_taken, memory = time.perf_counter() - start, made.memory_analysis()
+        print(f"{chip}, {lanes} lanes, {capacity.rows} rows, {len(capacity.opcodes)} instructions")
+        print(f"  by {'kernel' if kernel else 'super-steps'}, compiled in {seconds_taken:.0f} s")
+        print(f"  {(memory.temp_size_in_bytes if memory else 0) / 1e6:.0f} MB besides arguments")
+
+
 def measured_rates(small: bool) -> Rates:
     """Measure the device with a copy and a product of matrices that are large for it."""
-    size, side = (1 << 22, 512) if small else (1 << 29, 8192)
+    size, side = (1 << 25, 512) if small else (1 << 29, 8192)
     vector, matrix = jnp.ones(size, jnp.float32), jnp.ones((side, side), jnp.float32)
     # In a loop, so that neither a launch nor fresh pages of memory are what is measured.
     copy = jax.jit(lambda x: jax.lax.fori_loop(0, COPIES, lambda _, x: x + 1.0, x))
@@ -151,7 +198,7 @@ def training(programs: list[Program], used: Device, rates: Rates, steps: int, al
     operations = gradient_operations() * runs * steps
     floor = moved / rates.bytes + operations / rates.operations
     print(f"\n{len(jobs)} candidates at {len(RATES)} learning rates, {steps} steps of {TASK}")
-    print(f"  floor {floor:.3f} s: {moved / 1e9:.2f} GB of rows, {operations / 1e12:.3f} Tflop of gradients")
+    print(f"  floor {floor:.3f} s: {moved / 1e9:.2f} GB of rows, {operations / 1e9:.1f} Gflop of gradients")
     rate = len(jobs) / batched
     print(f"  batched {batched:.2f} s, floor over it {floor / batched:.1%}, {rate:.1f} candidates a second")
     first, again = [], []

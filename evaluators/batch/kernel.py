@@ -26,7 +26,7 @@ from evolion.primitives.layout import Layout
 from evolion.primitives.op import Elementwise
 from evolion.primitives.ops import OPS
 
-__all__ = ["RANGES", "TARGETS", "KernelTarget", "in_kernel", "run_pass", "takes"]
+__all__ = ["RANGES", "TARGETS", "KernelTarget", "in_kernel", "names_of", "run_pass", "takes"]
 
 RANGES = 4
 """What the kernel is told of a lane: first instruction, the one after the last, bits of rows to load and to store."""
@@ -76,10 +76,11 @@ _UNSUPPORTED = {
 def takes(target: KernelTarget, rows: int, opcodes: Iterable[int]) -> bool:
     """Whether there is a kernel for register files of this many rows and programs of these instructions."""
     missing = _UNSUPPORTED.get(target.platform, frozenset())
-    return rows <= _MOST_ROWS and not any(missing & {*_names(number)} for number in opcodes)
+    return rows <= _MOST_ROWS and not any(missing & {*names_of(number)} for number in opcodes)
 
 
-def _names(number: int) -> tuple[str, ...]:
+def names_of(number: int) -> tuple[str, ...]:
+    """Return the names of the ops of an instruction."""
     if number < FIRST_OPCODE:
         return ()
     opcode = OPCODES[number - FIRST_OPCODE]
@@ -88,7 +89,7 @@ def _names(number: int) -> tuple[str, ...]:
 
 def in_kernel(number: int) -> bool:
     """Whether an instruction works entry by entry, which is what the kernel can do."""
-    return number >= FIRST_OPCODE and all(isinstance(OPS[name].meaning, Elementwise) for name in _names(number))
+    return number >= FIRST_OPCODE and all(isinstance(OPS[name].meaning, Elementwise) for name in names_of(number))
 
 
 def run_pass(
@@ -256,8 +257,7 @@ def _copy(target: KernelTarget, value: jax.Array, row: int) -> jax.Array:
     """Return the value itself.
 
     On the GPU by an instruction that no compiler moves or merges, as each names its row: else a choice of rows becomes
-    as many selects as there are rows for every entry, in place of one jump for all (172 selects an instruction instead
-    of 20, as compiled for an H100).
+    as many selects as there are rows, for every entry, in place of one jump for all.
     """
     if target.platform != "gpu":
         return value

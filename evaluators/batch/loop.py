@@ -27,7 +27,7 @@ from evolion.proxies.delay import delayed, kept_weights
 from evolion.proxies.evaluation import mean_loss
 from evolion.proxies.hessian import check_curvature, diagonal, refreshed, step_key
 
-__all__ = ["BatchLoop", "Outcomes", "batch_loop", "updates"]
+__all__ = ["BatchLoop", "Outcomes", "batch_loop", "compiled_for", "updates"]
 
 _EVALUATED = 16
 """How many lanes are evaluated at a time at the end: a divisor of every number of lanes."""
@@ -83,28 +83,30 @@ def batch_loop(
     """
     if curvature is not None:
         check_curvature(flat.task, curvature)
-    structure = jax.tree.structure(flat.unravel(flat.weights(0)))
-    compiled = jax.jit(_Loop(flat, structure, shape, target, curvature).run)
+    compiled = jax.jit(_loop(flat, shape, target, curvature).run)
 
     def train(batch: Batch, table: NDArray[np.float32], seeds: Sequence[int], split: Split) -> Outcomes:
-        horizon = len(table)
-        order = jnp.stack([flat.order(seed, horizon) for seed in seeds])
-        whole = np.zeros((order.shape[1], *table.shape[1:]), np.float32)
-        whole[:horizon] = table
-        run = _Run(
-            weights=jnp.stack([flat.weights(seed) for seed in seeds]),
-            data=flat.batches("train"),
-            order=order,
-            evaluation=flat.batches(split),
-            table=whole,
-            horizon=np.int32(horizon),
-            seeds=np.array(seeds, np.int32),
-        )
         with jax.default_matmul_precision("highest"):
-            outcomes: Outcomes = compiled(batch, run)
+            outcomes: Outcomes = compiled(batch, _inputs(flat, table, seeds, split))
         return outcomes
 
     return train
+
+
+def _inputs(flat: FlatTask, table: NDArray[np.float32], seeds: Sequence[int], split: Split) -> _Run:
+    horizon = len(table)
+    order = jnp.stack([flat.order(seed, horizon) for seed in seeds])
+    whole = np.zeros((order.shape[1], *table.shape[1:]), np.float32)
+    whole[:horizon] = table
+    return _Run(
+        weights=jnp.stack([flat.weights(seed) for seed in seeds]),
+        data=flat.batches("train"),
+        order=order,
+        evaluation=flat.batches(split),
+        table=whole,
+        horizon=np.int32(horizon),
+        seeds=np.array(seeds, np.int32),
+    )
 
 
 class _Loop(NamedTuple):
@@ -257,11 +259,30 @@ def _each(function: Callable[..., Any]) -> Callable[..., Any]:
     return jax.vmap(jax.vmap(function, in_axes=(0, None)))
 
 
+def _loop(flat: FlatTask, shape: Shape, target: KernelTarget | None, curvature: Curvature | None) -> _Loop:
+    return _Loop(flat, jax.tree.structure(flat.unravel(flat.weights(0))), shape, target, curvature)
+
+
+def compiled_for(
+    device: jax.Device, flat: FlatTask, shape: Shape, target: KernelTarget | None, batch: Batch, steps: int
+) -> Any:
+    """Compile the loop for a device that may be a mere description, and return what jax makes of it."""
+    table = np.zeros((steps, shape.lanes, shape.capacity.columns), np.float32)
+    sharding = jax.sharding.SingleDeviceSharding(device)
+
+    def described(value: Any) -> Any:
+        return jax.ShapeDtypeStruct(np.shape(value), value.dtype, sharding=sharding)  # type: ignore[no-untyped-call]
+
+    given = jax.tree.map(described, (batch, _inputs(flat, table, range(shape.seeds), "validation")))
+    with jax.default_matmul_precision("highest"):
+        return jax.jit(_loop(flat, shape, target, None).run).lower(*given).compile()
+
+
 def updates(
     flat: FlatTask, shape: Shape, target: KernelTarget | None, batch: Batch, steps: int
 ) -> tuple[Callable[..., jax.Array], tuple[Any, ...]]:
     """Return a compiled function that does nothing but `steps` updates, and its arguments: for measurement."""
-    loop = _Loop(flat, None, shape, target, None)
+    loop = _loop(flat, shape, target, None)
     file = jnp.zeros((loop.rows, shape.seeds, shape.lanes, loop.width), jnp.float32)
     gradient = jnp.ones(file.shape[1:], jnp.float32)
     scalars = jnp.full((shape.seeds, shape.lanes, shape.capacity.columns), 0.5, jnp.float32)
