@@ -80,6 +80,7 @@ class Encoding:
             tensors, up to `passes[k, 1]`.
         pass_count: The number of passes, at least 1; the last one has no instruction that needs whole tensors.
         length: The number of instructions.
+        rows: The number of rows as wide as the parameters that it uses: its rows below `PERSISTENT` are the first ones.
         initial_weights: The row that holds the weights of the start, or -1.
         hess: The row that holds the estimate of the Hessian diagonal at the start of each step, or -1.
         vocabulary: "lion" or "full": the smallest that has every instruction of the code.
@@ -92,6 +93,7 @@ class Encoding:
     passes: NDArray[np.int32]
     pass_count: int
     length: int
+    rows: int
     initial_weights: int
     hess: int
     vocabulary: str
@@ -255,6 +257,7 @@ def _allocate(
         passes=_as_array(ends, 2),
         pass_count=len(ends),
         length=len(code),
+        rows=file.wide.first,
         initial_weights=file.rows.get("w0", -1),
         hess=file.rows.get("hess", -1),
         vocabulary=next(name for name, count in OPCODES_OF.items() if highest < FIRST_OPCODE + count),

@@ -27,11 +27,15 @@ from evolion.primitives.layout import Layout
 from evolion.primitives.ops import OPS
 from evolion.proxies.curvature import Curvature
 
-__all__ = ["code_of", "interpret"]
+__all__ = ["code_of", "interpret", "rows_of"]
 
 TILE = 2048
 """Entries of a tile: small enough that the rows which a program touches stay near the core, large enough that a
 dispatch is a small part of an instruction. Networks of up to two tiles are one tile."""
+
+FEW_ROWS = 16
+"""Programs that use no more rows share a loop whose register file has as many: one of 32 MB or more, as all rows would
+take from 200,000 parameters on, is mapped anew by the C library in each run, page by page."""
 
 _VECTOR = 16
 
@@ -47,9 +51,10 @@ class Code(NamedTuple):
 
 
 class _File(NamedTuple):
-    """Where the rows of the register file of `entries` parameters lie."""
+    """Where the rows of the register file of `entries` parameters lie: `rows` of them, then those of a tile."""
 
     entries: int
+    rows: int
     tile: int
     tiles: int
 
@@ -59,13 +64,11 @@ class _File(NamedTuple):
 
     @property
     def size(self) -> int:
-        return PERSISTENT * self.width + SCRATCH * self.tile
+        return self.rows * self.width + SCRATCH * self.tile
 
     def place(self, row: jax.Array, tile: jax.Array) -> jax.Array:
         """Return where a tile of a row starts."""
-        if self.tiles == 1:
-            return row * self.tile
-        scratch = PERSISTENT * self.width + (row - PERSISTENT) * self.tile
+        scratch = self.rows * self.width + (row - PERSISTENT) * self.tile
         return jnp.where(row < PERSISTENT, row * self.width + tile * self.tile, scratch)
 
 
@@ -84,12 +87,12 @@ Branch = Callable[[jax.Array, jax.Array, jax.Array, jax.Array, StepInputs], jax.
 """(code, position, register file, tile, step inputs) to the value of the instruction, as wide as a tile or a row."""
 
 
-def _file_of(entries: int) -> _File:
+def _file_of(entries: int, rows: int) -> _File:
     tiles = 1 if entries <= 2 * TILE else -(-entries // TILE)
     tile = -(-entries // (tiles * _VECTOR)) * _VECTOR
-    if (PERSISTENT + 1) * tile * tiles > np.iinfo(np.int32).max:
+    if (rows + 1) * tile * tiles > np.iinfo(np.int32).max:
         raise ValueError(f"a network of {entries:,} parameters is too large to be interpreted: compile its programs")
-    return _File(entries, tile, tiles)
+    return _File(entries, rows, tile, tiles)
 
 
 def _branch(opcode: Opcode, layout: Layout, file: _File) -> Branch:
@@ -121,8 +124,8 @@ def _noise(_: jax.Array, __: jax.Array, ___: jax.Array, ____: jax.Array, inputs:
     return inputs.noise()
 
 
-def _rule(layout: Layout, vocabulary: str) -> UpdateRule:
-    file = _file_of(layout.entries)
+def _rule(layout: Layout, vocabulary: str, rows: int) -> UpdateRule:
+    file = _file_of(layout.entries, rows)
     execute = _executor(layout, file, vocabulary)
 
     def init(program: Code, weights: Sequence[jax.Array]) -> _Registers:
@@ -152,7 +155,8 @@ def _executor(layout: Layout, file: _File, vocabulary: str) -> Callable[[Code, j
     def run(program: Code, registers: jax.Array, inputs: StepInputs) -> jax.Array:
         def value(branches: list[Branch], position: jax.Array, registers: jax.Array, tile: jax.Array) -> jax.Array:
             opcode = _entry(program.code, position, 0)
-            return lax.switch(opcode, branches, program.code, position, registers, tile, inputs)
+            found: jax.Array = lax.switch(opcode, branches, program.code, position, registers, tile, inputs)
+            return found
 
         def on_tile(position: jax.Array, registers: jax.Array, tile: jax.Array) -> jax.Array:
             target = file.place(_entry(program.code, position, 1), tile)
@@ -167,7 +171,8 @@ def _executor(layout: Layout, file: _File, vocabulary: str) -> Callable[[Code, j
             middle, end = _entry(program.passes, number, 0), _entry(program.passes, number, 1)
 
             def one_tile(tile: jax.Array, registers: jax.Array) -> jax.Array:
-                return lax.fori_loop(start, middle, lambda at, file: on_tile(at, file, tile), registers)
+                done: jax.Array = lax.fori_loop(start, middle, lambda at, file: on_tile(at, file, tile), registers)
+                return done
 
             if file.tiles == 1:
                 registers = one_tile(jnp.int32(0), registers)
@@ -175,7 +180,8 @@ def _executor(layout: Layout, file: _File, vocabulary: str) -> Callable[[Code, j
                 registers = lax.fori_loop(0, file.tiles, one_tile, registers)
             return end, lax.fori_loop(middle, end, on_rows, registers)
 
-        return lax.fori_loop(0, program.pass_count, one_pass, (jnp.int32(0), registers))[1]
+        _, registers = lax.fori_loop(0, program.pass_count, one_pass, (jnp.int32(0), registers))
+        return registers
 
     return run
 
@@ -213,9 +219,14 @@ def code_of(encoding: Encoding) -> Code:
 
 
 @lru_cache(maxsize=8)
-def _compiled(task: str, vocabulary: str, curvature: Curvature | None) -> TrainingLoop:
+def _compiled(task: str, vocabulary: str, rows: int, curvature: Curvature | None) -> TrainingLoop:
     flat = flat_task(task)
-    return training_loop(flat, _rule(flat.layout, vocabulary), curvature)
+    return training_loop(flat, _rule(flat.layout, vocabulary, rows), curvature)
+
+
+def rows_of(encoding: Encoding) -> int:
+    """Return how many rows the register file of a program's loop has."""
+    return FEW_ROWS if encoding.rows <= FEW_ROWS else PERSISTENT
 
 
 def interpret(
@@ -232,4 +243,6 @@ def interpret(
     Programs that read `hess` share loops of their own, which make the estimate that `curvature` names.
     """
     needed = curvature if encoding.hess >= 0 else None
-    return _compiled(task, encoding.vocabulary, needed)(code_of(encoding), table, seed=seed, split=split)
+    return _compiled(task, encoding.vocabulary, rows_of(encoding), needed)(
+        code_of(encoding), table, seed=seed, split=split
+    )

@@ -235,7 +235,7 @@ def _run(flat: FlatTask, rule: UpdateRule, curvature: Curvature | None) -> Calla
             return step + 1, past, state, hess, losses, jnp.isfinite(value)
 
         # Tensors from here on: a gradient by one vector would be laid together from them at every step.
-        weights = jax.tree.leaves(flat.unravel(start))
+        weights: Sequence[jax.Array] = jax.tree.leaves(flat.unravel(start))
         losses = jnp.full(order.shape[0], jnp.nan, jnp.float32)
         # Without an estimate there is nothing to carry: programs that do not read it train in the loop they had.
         hess = None if curvature is None else jnp.zeros(flat.layout.entries, jnp.float32)

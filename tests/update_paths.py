@@ -59,15 +59,15 @@ def _cut(vector: jax.Array) -> list[jax.Array]:
 
 
 @cache
-def _interpreter(vocabulary: str, hess: bool) -> Callable[[Any, Any], jax.Array]:
-    rule = interpreter._rule(LAYOUT, vocabulary)
+def _interpreter(vocabulary: str, rows: int, hess: bool) -> Callable[[Any, Any], jax.Array]:
+    rule = interpreter._rule(LAYOUT, vocabulary, rows)
     return jax.jit(lambda arguments, table: path(rule, arguments, table, hess=hess))
 
 
 def interpreted(program: Program) -> NDArray[np.float32]:
     """The weights after each step of a program that can be interpreted, by the loop that a job would take."""
     encoding = encode(program)
-    run = _interpreter(encoding.vocabulary, encoding.hess >= 0)
+    run = _interpreter(encoding.vocabulary, interpreter.rows_of(encoding), encoding.hess >= 0)
     return np.asarray(run(interpreter.code_of(encoding), scalar_table(encoding, RATES)))
 
 
