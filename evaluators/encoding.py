@@ -86,6 +86,7 @@ class Encoding:
         vocabulary: "lion" or "full": the smallest that has every instruction of the code.
         program: What `scalar_table` computes: the program without dead code.
         columns: For each column of the table what it holds: a constant, a scheduled input or a hoisted statement.
+        hoisted: The statements that are worked out for all steps, in their order, with what they read.
 
     """
 
@@ -99,6 +100,7 @@ class Encoding:
     vocabulary: str
     program: Program
     columns: tuple[Reference, ...]
+    hoisted: tuple[tuple[int, tuple[Reference, ...]], ...]
 
 
 @dataclass
@@ -133,7 +135,7 @@ def encode(program: Program) -> Encoding:
     _check_instructions(program, flow)
     hoisted = _hoisted(program)
     nodes = scheduled(fuse(program, flow, hoisted))
-    return _allocate(program, nodes, flow.next_slots, hoisted)
+    return _allocate(program, nodes, flow, hoisted)
 
 
 def _check_instructions(program: Program, flow: DataFlow) -> None:
@@ -228,10 +230,8 @@ class _File:
         return self.rows[target]
 
 
-def _allocate(
-    program: Program, passes: list[Pass], next_slots: Mapping[str, Reference], hoisted: Set[Reference]
-) -> Encoding:
-    columns = _Columns()
+def _allocate(program: Program, passes: list[Pass], flow: DataFlow, hoisted: Set[Reference]) -> Encoding:
+    columns, next_slots, arguments = _Columns(), flow.next_slots, flow.arguments
     given = [name for name in ("w0", "hess") if name in program.inputs]
     file = _File.of(passes, ("w", "g", *next_slots, *given), next_slots)
 
@@ -263,6 +263,7 @@ def _allocate(
         vocabulary=next(name for name, count in OPCODES_OF.items() if highest < FIRST_OPCODE + count),
         program=program,
         columns=tuple(columns.references),
+        hoisted=tuple((i, read) for i, read in enumerate(arguments) if i in hoisted),
     )
 
 
@@ -297,8 +298,6 @@ def scalar_table(encoding: Encoding, learning_rates: NDArray[np.float32]) -> NDA
 
     """
     program, steps = encoding.program, len(learning_rates)
-    flow = data_flow(program)
-    hoisted = _hoisted(program)
     values: dict[Reference, NDArray[np.float32] | np.float32] = {
         "lr": learning_rates.astype(np.float32),
         "t": np.arange(1, steps + 1, dtype=np.float32),
@@ -308,13 +307,12 @@ def scalar_table(encoding: Encoding, learning_rates: NDArray[np.float32]) -> NDA
     # A constant such as 1e300 is infinite in single precision; that is no cause for a warning either.
     with np.errstate(all="ignore"):
         values |= {h.name: np.float32(h.value) for h in program.hyperparameters}
-        for index, statement in enumerate(program.statements):
-            if index in hoisted:
-                meaning = OPS[statement.op].under(program.protected)
-                assert isinstance(meaning, Elementwise)
-                arguments = [np.float32(r) if isinstance(r, float) else values[r] for r in flow.arguments[index]]
-                # Ops without arguments give a Python float, and two of those would be added in double precision.
-                values[index] = np.asarray(meaning.numpy(*arguments), np.float32)[()]
+        for index, references in encoding.hoisted:
+            meaning = OPS[program.statements[index].op].under(program.protected)
+            assert isinstance(meaning, Elementwise)
+            arguments = [np.float32(r) if isinstance(r, float) else values[r] for r in references]
+            # Ops without arguments give a Python float, and two of those would be added in double precision.
+            values[index] = np.asarray(meaning.numpy(*arguments), np.float32)[()]
         for column, reference in enumerate(encoding.columns):
             table[:, column] = np.float32(reference) if isinstance(reference, float) else values[reference]
     return table
