@@ -217,7 +217,7 @@ def test_status_shows_the_whole_funnel(undisturbed: tuple[Path, Result]) -> None
     assert rows[0]["entered"] + result.counts.reused == 150
     assert all(before["passed"] == after["entered"] for before, after in pairwise(rows))
     assert all(row["entered"] == sum(row["dropped"].values()) + row["passed"] for row in rows)
-    assert {"dead", "unbounded", "no descent"} == set(rows[0]["dropped"])
+    assert {"unbounded", "no descent"} <= set(rows[0]["dropped"]) <= {"dead", "unbounded", "no descent"}
     assert {"diverged", "hurdle"} == set(rows[1]["dropped"])
     text = "\n".join(status_lines(data))
     assert f"{rows[1]['dropped']['hurdle']} hurdle" in text
