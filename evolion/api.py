@@ -316,6 +316,7 @@ def search(
     *,
     workers: int | None = None,
     ray: str | None = None,
+    batch: int | None = None,
     evaluator: Evaluator | None = None,
     observer: Observer | None = None,
     store: Path | str | None = None,
@@ -327,6 +328,7 @@ def search(
         out: The run folder, new or empty; without it a new one among the system's temporary files.
         workers: Worker processes; the number of CPUs without it.
         ray: Address of a Ray cluster, or "local".
+        batch: Train so many candidates at a time on jax's first device, in this process, instead of workers.
         evaluator: What does the work, instead of `workers` and `ray`.
         observer: Is told about progress.
         store: A file of scores that runs share; it is made where there is none. It changes nothing but the time taken.
@@ -343,5 +345,5 @@ def search(
     from evolion.driver import discover
 
     folder = Path(tempfile.mkdtemp(prefix="evolion-")) if out is None else Path(out)
-    options: dict[str, Any] = {"evaluator": evaluator, "workers": workers, "ray": ray, "observer": observer}
-    return discover(config, folder, store=store, **options)
+    options: dict[str, Any] = {"evaluator": evaluator, "workers": workers, "ray": ray, "batch": batch}
+    return discover(config, folder, observer=observer, store=store, **options)

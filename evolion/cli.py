@@ -11,7 +11,7 @@ import sqlite3
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -37,6 +37,12 @@ _STORE = click.option(
     metavar="FILE",
     help="Scores that runs share; made where there is none. Without it $EVOLION_STORE, else none.",
 )
+_BATCH = click.option(
+    "--batch",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Train so many candidates at a time on one device instead of workers: on a GPU with JAX_PLATFORMS=cuda.",
+)
 _RAY = click.option("--ray", metavar="ADDRESS|local", help="Work on a Ray cluster, or on one started here.")
 
 
@@ -55,6 +61,7 @@ def cli() -> None:
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Such as search.budget=500; repeatable.")
 @_WORKERS
 @_RAY
+@_BATCH
 @_STORE
 @click.option("--seed", type=click.IntRange(0, 2**31 - 1), metavar="N", help="The seed of the search.")
 @_PROGRESS
@@ -65,6 +72,7 @@ def search(
     overrides: tuple[str, ...],
     workers: int | None,
     ray: str | None,
+    batch: int | None,
     store: str | None,
     seed: int | None,
     progress: bool,
@@ -81,8 +89,14 @@ def search(
     from evolion.evaluators.environment import prepare
 
     prepare()
+    if batch is not None and batch > settings.search.lag + 1:
+        held = settings.search.lag + 1
+        click.echo(
+            f"search.lag lets {held} candidates be in flight: for a full batch --set search.lag={batch}", err=True
+        )
+    options: dict[str, Any] = {"workers": workers, "ray": ray, "batch": batch, "store": store}
     with interruptible(lambda: _kept(out)), view_on(sys.stderr, quiet=as_json, lines=progress) as observer:
-        result = discover(settings, Path(out), workers=workers, ray=ray, observer=observer, store=store)
+        result = discover(settings, Path(out), observer=observer, **options)
     _print_result(result, as_json)
 
 
@@ -90,10 +104,19 @@ def search(
 @click.argument("folder", metavar="DIR")
 @_WORKERS
 @_RAY
+@_BATCH
 @_STORE
 @_PROGRESS
 @JSON
-def resume(folder: str, workers: int | None, ray: str | None, store: str | None, progress: bool, as_json: bool) -> None:
+def resume(
+    folder: str,
+    workers: int | None,
+    ray: str | None,
+    batch: int | None,
+    store: str | None,
+    progress: bool,
+    as_json: bool,
+) -> None:
     """Continue an interrupted run; print the table of a finished one."""
     from evolion.store import RunStore
     from evolion.view import view_on
@@ -103,8 +126,9 @@ def resume(folder: str, workers: int | None, ray: str | None, store: str | None,
     from evolion.evaluators.environment import prepare
 
     prepare()
+    options: dict[str, Any] = {"workers": workers, "ray": ray, "batch": batch, "store": store}
     with interruptible(lambda: _kept(folder)), view_on(sys.stderr, quiet=as_json, lines=progress) as observer:
-        result = resume(Path(folder), workers=workers, ray=ray, observer=observer, store=store)
+        result = resume(Path(folder), observer=observer, **options)
     _print_result(result, as_json)
 
 

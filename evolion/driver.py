@@ -117,6 +117,7 @@ def discover(
     evaluator: Evaluator | None = None,
     workers: int | None = None,
     ray: str | None = None,
+    batch: int | None = None,
     observer: Observer | None = None,
     store: Path | str | None = None,
 ) -> Result:
@@ -128,6 +129,7 @@ def discover(
         evaluator: What evaluates; it stays open. Without it, `workers` processes or, with `ray`, actors.
         workers: The number of workers; without it, that of the processors of this machine or of the cluster.
         ray: "local", "auto" or the address of a Ray cluster.
+        batch: Train so many candidates at a time on jax's first device, in this process, instead of workers.
         observer: Is told about progress.
         store: A file of scores that runs share; it is made where there is none. It changes nothing but the time taken.
 
@@ -139,7 +141,7 @@ def discover(
     algorithm_of(config, program_of(config.search.warm_start))  # before anything is made: it may refuse the warm start
     with (
         open_scores(store) as scores,
-        _evaluator(evaluator, workers, ray, config) as working,
+        _evaluator(evaluator, workers, ray, batch, config) as working,
         RunStore.create(out, config, _environment(working)) as run,
     ):
         run.event("start", {"workers": working.workers, "ray": ray})
@@ -152,6 +154,7 @@ def resume(
     evaluator: Evaluator | None = None,
     workers: int | None = None,
     ray: str | None = None,
+    batch: int | None = None,
     observer: Observer | None = None,
     store: Path | str | None = None,
 ) -> Result:
@@ -169,7 +172,7 @@ def resume(
     with (
         open_scores(store) as scores,
         RunStore.open(folder) as run,
-        _evaluator(evaluator, workers, ray, config) as working,
+        _evaluator(evaluator, workers, ray, batch, config) as working,
     ):
         began = run.environment.get("numerics")
         if began != working.numerics:
@@ -234,16 +237,20 @@ def _result(store: RunStore) -> Result:
 
 
 @contextmanager
-def _evaluator(given: Evaluator | None, workers: int | None, ray: str | None, config: RunConfig) -> Iterator[Evaluator]:
+def _evaluator(
+    given: Evaluator | None, workers: int | None, ray: str | None, batch: int | None, config: RunConfig
+) -> Iterator[Evaluator]:
     if given is not None:
         yield given
         return
     from evolion.evaluators.factory import make_evaluator
     from evolion.evaluators.pool import Limits
 
+    if batch is not None and (workers, ray) != (None, None):
+        raise InputError("a batch is trained in one process on one device: it goes with neither workers nor ray")
     try:
         limits = Limits(job=config.timeout, memory=config.memory * 2**20 or None)
-        made = make_evaluator(workers, ray, limits=limits)
+        made = make_evaluator(batch=batch) if batch else make_evaluator(workers, ray, limits=limits)
     except EvaluatorUnavailable as error:
         raise InputError(str(error)) from None
     try:

@@ -74,6 +74,7 @@ BAD_COMMANDS = {
     "unknown warm start": (["search", "--out", "new", "--set", "search.warm_start=adamww"], "adamww"),
     "negative seed": (["search", "--out", "new", "--seed", "-1"], "--seed"),
     "no workers": (["search", "--out", "new", "--workers", "0"], "--workers"),
+    "a batch and workers": (["search", "--out", "new", "--batch", "8", "--workers", "2"], "one process on one device"),
     "output folder with a run": (["search", "--out", "run"], "resume"),
     "output folder with files": (["search", "--out", "."], "not empty"),
     "output folder is a file": (["search", "--out", "mine.txt"], "file"),
