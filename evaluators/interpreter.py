@@ -218,7 +218,8 @@ def code_of(encoding: Encoding) -> Code:
     return Code(code, encoding.passes, *map(np.int32, numbers))
 
 
-@lru_cache(maxsize=8)
+# A task needs up to four loops, eight with curvature.
+@lru_cache(maxsize=16)
 def _compiled(task: str, vocabulary: str, rows: int, curvature: Curvature | None) -> TrainingLoop:
     flat = flat_task(task)
     return training_loop(flat, _rule(flat.layout, vocabulary, rows), curvature)

@@ -50,7 +50,7 @@ class Descent:
     Attributes:
         left: Their sum after the last step over that at the start, for each of `RATES`; infinite where not finite.
         way: A digest of how far the weights and the losses have come at three of the rates, rounded to 4 %, as 32
-            hexadecimal digits.
+            hexadecimal digits; "" where that is no number or nothing at one of them, which many have in common.
 
     """
 
@@ -129,9 +129,10 @@ def descent(program: Program) -> Descent:
         start, end = (problem.loss(ahead).reshape(-1, 2).sum(axis=1) for ahead in (minimum, minimum - moved))
         left = end / start
         ways = np.log2(np.abs(np.stack([length, 1.0 - left])))[:, [RATES.index(rate) for rate in _RATES_OF_WAYS]]
-        rounded = np.where(np.isfinite(ways), np.rint(_ROUNDING * ways), 2.0**30).astype("<i4")
-    left = np.where(np.isfinite(left), left, np.inf)
-    return Descent(tuple(left.tolist()), hashlib.blake2b(rounded.tobytes(), digest_size=16).hexdigest())
+    left = tuple(np.where(np.isfinite(left), left, np.inf).tolist())
+    if not np.isfinite(ways).all():
+        return Descent(left, "")
+    return Descent(left, hashlib.blake2b(np.rint(_ROUNDING * ways).astype("<i4").tobytes(), digest_size=16).hexdigest())
 
 
 def _moved(program: Program, problem: _Problem) -> NDArray[np.float64]:

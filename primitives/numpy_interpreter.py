@@ -101,7 +101,11 @@ def _one_by_one(call: Callable[..., Value], kinds: tuple[Kind, ...]) -> Callable
     def calls(*args: Value) -> Value:
         arrays = [np.asarray(a) for a in args]
         members = max([len(array) for array in arrays if array.ndim == 2], default=1)
-        of_member = [[array[member] if array.ndim == 2 else array for array in arrays] for member in range(members)]
+        # What does not depend on the member, such as a product of initial weights, is a batch of one.
+        of_member = [
+            [array[min(member, len(array) - 1)] if array.ndim == 2 else array for array in arrays]
+            for member in range(members)
+        ]
         return np.stack(
             [
                 call(*[a.reshape(())[()] if kind is Kind.SCALAR else a for a, kind in zip(member, kinds, strict=True)])

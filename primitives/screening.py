@@ -12,7 +12,12 @@ from evolion.primitives.program import Program
 __all__ = ["Screen", "Screened"]
 
 _TIMELESS = frozenset({"w", "g", "lr", "w0"})
-"""What a program may read to be told by a few steps: the others vary over a training run in ways that these do not."""
+"""What a program may read to take the scores of another: the others vary over a training run in ways that a few steps
+do not show."""
+
+_JUDGED = _TIMELESS | {"t"}
+"""What a program may read to be refused: corrections of bias need the step; a rule of the horizon or of the loss may do
+in a whole run what it does not do in a few steps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +73,9 @@ class Screen:
 
     def _way(self, program: Program, key: str) -> str:
         """Return what programs share that count as one; "" if the program does not descend."""
+        if not _JUDGED.issuperset(program.inputs):
+            return key
         found = descent(program)
         if not found.succeeds:
             return ""
-        return found.way if self.alike and _TIMELESS.issuperset(program.inputs) else key
+        return found.way if self.alike and found.way and _TIMELESS.issuperset(program.inputs) else key

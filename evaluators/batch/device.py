@@ -52,7 +52,8 @@ class Device:
     def numerics(self) -> str:
         """Return the tag of what computes here, see `environment.numerics_tag`."""
         path = f"kernel for {self.target.platform}" if self.target else "super-steps"
-        return numerics_tag(f"batch of {self.lanes} lanes, {path}, products in float32")
+        # Memory decides how many lanes a batch has, and their number decides last bits.
+        return numerics_tag(f"batch of {self.lanes} lanes in {self.memory} bytes, {path}, products in float32")
 
 
 def device(lanes: int | None = None, memory: int | None = None) -> Device:

@@ -8,7 +8,7 @@ from evolion.primitives import descent as module
 from evolion.primitives.descent import LEAST_DESCENT, RATES, descent
 from evolion.primitives.parser import parse
 from evolion.primitives.program import Program
-from evolion.search.mutation import MutationConfig
+from evolion.search.mutation import MutationConfig, mutation_config
 from evolion.search.random_search import random_program
 
 
@@ -95,3 +95,14 @@ def test_ways_are_told_apart_by_some_percent() -> None:
     assert descent(of("lr * 0.3 * sign(m) + 1e-7 * lr * w")).way == base
     assert descent(of("lr * 0.33 * sign(m)")).way != base
     assert descent(of("lr * 0.3 * sign(m) + 0.1 * lr * w")).way != base
+
+
+@pytest.mark.filterwarnings("error")
+def test_any_program_of_the_full_vocabulary_can_be_looked_at() -> None:
+    """Values that all members of the batch share, such as products of initial weights, meet those of each."""
+    descent(parse("def train(w0, g, lr):\n    x = matmul(matmul_transposed(w0, w0), g)\n    return lr * x\n"))
+    start = known()["adamw_seed"]
+    settings = mutation_config("full", (("insert", 1.0),), 30)
+    for number in range(200):
+        generator = np.random.default_rng([5, number])
+        descent(random_program(generator, settings.for_seed(start), (3, 12), protected=bool(number % 2)))

@@ -62,6 +62,24 @@ def test_what_reads_more_than_the_gradient_is_like_no_other(more: str) -> None:
     assert check(screen, other).program == other
 
 
+@pytest.mark.parametrize("rule", ["m / horizon", "max(loss - 0.1, 0) * m", "noise * 0", "hess * 0"])
+def test_what_hangs_on_a_whole_run_is_not_refused_by_a_few_steps(rule: str) -> None:
+    """A horizon of 16 and a loss that starts low are of the probe, not of training: such rules are trained."""
+    name = next(name for name in ("horizon", "loss", "noise", "hess") if name in rule)
+    program = parse(
+        f"def train(w, g, m, lr, {name}):\n    m = interp(g, m, 0.9)\n    return 1e-9 * m - lr * {rule}, m\n"
+    )
+    assert not descent(program).succeeds
+    assert check(Screen(), program).status is ProbeStatus.OK
+
+
+def test_ways_that_end_nowhere_are_no_ways() -> None:
+    """Programs that overflow at a rate or do not move at one have nothing in common but that."""
+    tiny = parse("def train(g, lr):\n    return max(lr - 0.2, 0) * g\n")
+    huge = parse("def train(g, lr):\n    return exp(exp(1e3 * lr)) * g\n")
+    assert (descent(tiny).way, descent(huge).way) == ("", "")
+
+
 def test_each_behaviour_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """The probe of descent is most of what a screen costs, and half of all candidates are known by their key."""
     looked: list[Program] = []
