@@ -165,23 +165,25 @@ def resume(
             began it.
 
     """
-    with RunStore.open(folder, readonly=True) as run:
-        if run.winner() is not None:
-            return _result(run)
-        config = run.config
-    with (
-        open_scores(store) as scores,
-        RunStore.open(folder) as run,
-        _evaluator(evaluator, workers, ray, batch, config) as working,
-    ):
-        began = run.environment.get("numerics")
-        if began != working.numerics:
-            raise RunError(
-                f"the run {folder} was begun with other numerics and cannot be continued here: "
-                f"it has {began!r}, this is {working.numerics!r}"
-            )
-        run.event("resume", {"workers": working.workers, "ray": ray})
-        return _run(run, working, observer or silent(), scores)
+    with RunStore.open(folder, readonly=True) as begun:
+        if begun.winner() is not None:
+            return _result(begun)
+    with open_scores(store) as scores, _evaluator(evaluator, workers, ray, batch, begun.config) as working:
+        # Before anything opens the run for writing: that brings it to this version's format, for good.
+        check_environment(begun, working)
+        with RunStore.open(folder) as run:
+            run.event("resume", {"workers": working.workers, "ray": ray})
+            return _run(run, working, observer or silent(), scores)
+
+
+def check_environment(run: RunStore, working: Evaluator) -> None:
+    """Raise RunError if scores that are worked out here would not be those of the machine that began a run."""
+    began = run.environment.get("numerics")
+    if began != working.numerics:
+        raise RunError(
+            f"the run {run.folder} was begun with other numerics and cannot be continued here: "
+            f"it has {began!r}, this is {working.numerics!r}"
+        )
 
 
 def _run(store: RunStore, evaluator: Evaluator, observer: Observer, scores: ScoreStore | None) -> Result:

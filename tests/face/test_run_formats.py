@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 from run_samples import CONFIG, ENVIRONMENT, candidate
+from stub_evaluator import StubEvaluator
 
 from evolion.config import ConfirmationConfig
+from evolion.driver import resume
 from evolion.errors import RunError
 from evolion.evaluators.stages import Reason
 from evolion.records import Outcome
@@ -29,6 +31,23 @@ PRAGMA user_version = 1;
 """
 
 
+def in_format_1(store: RunStore) -> bytes:
+    """Close a run and make its file one of format 1; return its bytes."""
+    store.close()
+    connection = sqlite3.connect(store.folder / "run.sqlite")
+    connection.executescript(FORMAT_1)
+    connection.close()
+    return (store.folder / "run.sqlite").read_bytes()
+
+
+def test_refused_run_keeps_its_bytes(store: RunStore) -> None:
+    """A run that cannot be continued here is not brought to a format that the version it began with cannot read."""
+    before = in_format_1(store)
+    with pytest.raises(RunError, match="other numerics"):
+        resume(store.folder, evaluator=StubEvaluator())
+    assert (store.folder / "run.sqlite").read_bytes() == before
+
+
 def test_runs_of_the_first_format_open(store: RunStore) -> None:
     """A run of an earlier version is read as it is, and brought up to date when it is written to."""
     last = len(CONFIG.stages) - 1
@@ -40,12 +59,8 @@ def test_runs_of_the_first_format_open(store: RunStore) -> None:
     for outcome in told:
         store.add_candidate(candidate(outcome.number))
         store.add_outcome(outcome)
-    store.close()
-    connection = sqlite3.connect(store.folder / "run.sqlite")
-    connection.executescript(FORMAT_1)
-    connection.close()
+    before = in_format_1(store)
     unknown = [dataclasses.replace(outcome, value=None, hurdle=None) for outcome in told]
-    before = (store.folder / "run.sqlite").read_bytes()
     with RunStore.open(store.folder, readonly=True) as reader:
         assert list(reader.outcomes()) == unknown
         assert reader.counts().drops == {(last, Reason.FINISHED): 1, (0, Reason.HURDLE): 1, (None, Reason.DEAD): 1}
