@@ -18,6 +18,7 @@ from evolion.evaluators.tuning import DECAY, Tuned, best_trial, trials
 from evolion.funnel import Finalist
 from evolion.ledger import Ledger, Request
 from evolion.primitives.keys import behavioural_key
+from evolion.primitives.parser import parse
 from evolion.primitives.program import Program
 from evolion.primitives.simplify import simplify
 from evolion.proxies.registry import get_task
@@ -142,29 +143,28 @@ def _with_decay(program: Program, decay: float | None) -> Program:
 def finalists_of(store: RunStore, count: int) -> list[Finalist]:
     """Return the best candidates of a run that differ by more than a rescaling of the learning rate.
 
-    Of those that got equally far, the confirmed come before the others, and then the fittest before the rest.
+    Of candidates that share their scores, as equal ones and near twins do, the best stands for all. Of those that got
+    equally far, the confirmed come before the others, and then the fittest before the rest.
 
     Their programs are simplified by the exact rules, so that tuning and ablation see the short form.
     """
     chosen: list[Finalist] = []
     kinds: set[str] = set()
+    scored: set[str] = set()
     for standing in store.standings():
-        program = _program(store, standing.number)
+        record = store.candidate(standing.number)
+        assert record is not None
+        if record.behaviour_key in scored:
+            continue
+        program = parse(record.text)
         kind = behavioural_key(program, up_to_lr=True)
         if kind not in kinds:
             kinds.add(kind)
+            scored.add(record.behaviour_key)
             chosen.append(Finalist(standing.number, simplify(program), standing.fitness))
         if len(chosen) == count:
             break
     return chosen
-
-
-def _program(store: RunStore, number: int) -> Program:
-    from evolion.primitives.parser import parse
-
-    record = store.candidate(number)
-    assert record is not None
-    return parse(record.text)
 
 
 def retest(config: RunConfig, finalists: Sequence[Finalist], ledger: Ledger, observer: Observer) -> Retested:

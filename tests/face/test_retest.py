@@ -379,3 +379,14 @@ def test_finalists_are_the_fittest_that_differ(tmp_path: Path) -> None:
         assert [finalist.number for finalist in finalists_of(store, 5)] == [1, 2, 4]
         assert [finalist.number for finalist in finalists_of(store, 2)] == [1, 2]
         assert finalists_of(store, 1) == [Finalist(1, parse(CUBIC), (-1.0, 3.0))]
+
+
+def test_near_twins_take_one_place_among_the_finalists(tmp_path: Path) -> None:
+    """Candidates that took the scores of one program are no evidence for each other: the retest looks at others too."""
+    texts = [PLAIN, "def train(g, lr):\n    x = sign(g)\n    y = g * 1e-9\n    x = x + y\n    return lr * x\n", CUBIC]
+    first = behavioural_key(parse(PLAIN))
+    with RunStore.create(tmp_path / "run", BASE, {}) as store:
+        for number, (text, key) in enumerate(zip(texts, (first, first, behavioural_key(parse(CUBIC))), strict=True)):
+            store.add_candidate(CandidateRecord(number, None, "seed", text, structural_key(parse(text)), key, "ok"))
+            store.add_outcome(Outcome(number, Reason.FINISHED, (0.0, float(number == 2)), 0, reused=number == 1))
+        assert [finalist.number for finalist in finalists_of(store, 2)] == [0, 2]
