@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +33,7 @@ from evolion.primitives.program import Program, infer_kinds
 
 __all__ = [
     "CODE_WIDTH",
+    "FEW_ROWS",
     "GRADIENT",
     "INSTRUCTIONS",
     "LOSS",
@@ -40,12 +43,19 @@ __all__ = [
     "WEIGHTS",
     "CapacityError",
     "Encoding",
+    "Loop",
     "encode",
+    "loop_of",
+    "rows_of",
     "scalar_table",
 ]
 
 PERSISTENT = 40
 """Rows as wide as the parameters, which hold for a whole step."""
+
+FEW_ROWS = 16
+"""Programs that use no more rows share a loop whose register file has as many: one of 32 MB or more, as all rows would
+take from 200,000 parameters on, is mapped anew by the C library in each run, page by page."""
 
 SCRATCH = 16
 """Rows as wide as a tile, numbered from `PERSISTENT` on, which hold within one pass over a tile."""
@@ -136,6 +146,36 @@ def encode(program: Program) -> Encoding:
     hoisted = _hoisted(program)
     nodes = scheduled(fuse(program, flow, hoisted))
     return _allocate(program, nodes, flow, hoisted)
+
+
+class Loop(NamedTuple):
+    """Which of a task's compiled loops interprets a program.
+
+    Attributes:
+        vocabulary: "lion" or "full", as in `Encoding`.
+        rows: How many rows its register file has.
+        hess: Whether it makes an estimate of the Hessian diagonal.
+
+    """
+
+    vocabulary: str
+    rows: int
+    hess: bool
+
+
+def rows_of(encoding: Encoding) -> int:
+    """Return how many rows the register file of a program's loop has."""
+    return FEW_ROWS if encoding.rows <= FEW_ROWS else PERSISTENT
+
+
+@lru_cache(maxsize=4096)
+def loop_of(program: Program) -> Loop | None:
+    """Return the loop that interprets a program, None if it can only be compiled."""
+    try:
+        encoding = encode(program)
+    except CapacityError:
+        return None
+    return Loop(encoding.vocabulary, rows_of(encoding), encoding.hess >= 0)
 
 
 def _check_instructions(program: Program, flow: DataFlow) -> None:

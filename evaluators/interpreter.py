@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from evolion.evaluators.encoding import GRADIENT, LOSS, PERSISTENT, SCRATCH, WEIGHTS, Encoding
+from evolion.evaluators.encoding import GRADIENT, LOSS, PERSISTENT, SCRATCH, WEIGHTS, Encoding, rows_of
 from evolion.evaluators.flat_ops import flat_meaning
 from evolion.evaluators.loop import Outcome, StepInputs, TrainingLoop, UpdateRule, flat_task, training_loop
 from evolion.evaluators.opcodes import FIRST_OPCODE, OPCODES, OPCODES_OF, Opcode
@@ -32,10 +32,6 @@ __all__ = ["code_of", "interpret", "rows_of"]
 TILE = 2048
 """Entries of a tile: small enough that the rows which a program touches stay near the core, large enough that a
 dispatch is a small part of an instruction. Networks of up to two tiles are one tile."""
-
-FEW_ROWS = 16
-"""Programs that use no more rows share a loop whose register file has as many: one of 32 MB or more, as all rows would
-take from 200,000 parameters on, is mapped anew by the C library in each run, page by page."""
 
 _VECTOR = 16
 
@@ -223,11 +219,6 @@ def code_of(encoding: Encoding) -> Code:
 def _compiled(task: str, vocabulary: str, rows: int, curvature: Curvature | None) -> TrainingLoop:
     flat = flat_task(task)
     return training_loop(flat, _rule(flat.layout, vocabulary, rows), curvature)
-
-
-def rows_of(encoding: Encoding) -> int:
-    """Return how many rows the register file of a program's loop has."""
-    return FEW_ROWS if encoding.rows <= FEW_ROWS else PERSISTENT
 
 
 def interpret(

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import Generic, Protocol, Self, TypeVar, final
 
 from evolion.evaluators.containment import Assignment
+from evolion.evaluators.encoding import loop_of
 from evolion.evaluators.types import EvaluatorUnavailable, Job, PoolStatus, Score, Status
 from evolion.evaluators.worker import Answer, Death, Event, Ready, crashed
 
@@ -97,8 +98,8 @@ class _Tally:
 class Limits:
     """What a job may take, and how long a pool waits. Seconds and bytes.
 
-    The first job of a shape (task, steps, number of runs, split) that a worker gets loads data and compiles: it may
-    take more.
+    The first job of a shape (task, steps, number of runs, split, loop of the interpreter) that a worker gets loads data
+    and compiles: it may take more. So may every job whose program is compiled for itself.
 
     Attributes:
         job: Time until the answer to a job; None for ever.
@@ -230,14 +231,26 @@ class PoolEvaluator(Generic[W]):
 
     def _send(self, seat: _Seat[W], attempt: _Attempt) -> None:
         job, limits = attempt.job, self._limits
-        shape = (job.task, job.steps, len(job.seeds), len(job.learning_rates), job.split)
-        known = shape in seat.seen
+        known = (limits.job, limits.memory) != (None, None) and self._set_up(seat, job)
         seconds = None if limits.job is None else limits.job + (0.0 if known else limits.set_up)
         seat.attempt, seat.begun = attempt, time.monotonic()
         seat.deadline = None if seconds is None else seat.begun + seconds
-        seat.seen.add(shape)
         extra = 0 if known else limits.memory_set_up
         seat.worker.send(Assignment(job, limits.memory, extra, attempt.deaths > 0, seconds))
+
+    def _set_up(self, seat: _Seat[W], job: Job) -> bool:
+        """Whether a worker has compiled what a job needs; from now on it has."""
+        try:
+            loop = loop_of(job.program)
+        except Exception:  # The worker fails in the same way, and there it is contained.
+            return False
+        if loop is None:
+            return False
+        curvature = job.curvature if loop.hess else None
+        shape = (job.task, job.steps, len(job.seeds), len(job.learning_rates), job.split, loop, curvature)
+        known = shape in seat.seen
+        seat.seen.add(shape)
+        return known
 
     def _step(self, end: float | None) -> None:
         """Wait for one round of events, or until the first deadline, and deal with them."""

@@ -13,6 +13,8 @@ from update_paths import LAYOUT, close, compiled_paths, interpreted, reference
 
 from evolion.discovered.library import known
 from evolion.discovered.optax_transform import to_optax
+from evolion.evaluators import interpreter
+from evolion.evaluators.encoding import CapacityError, encode, loop_of, scalar_table
 from evolion.evaluators.evaluate import evaluate_compiled, evaluate_job
 from evolion.evaluators.flat_ops import flat_meaning
 from evolion.evaluators.types import Job
@@ -20,6 +22,7 @@ from evolion.primitives.dataflow import remove_dead_code
 from evolion.primitives.keys import ProbeStatus, probe
 from evolion.primitives.parser import parse
 from evolion.primitives.program import Program
+from evolion.proxies.curvature import Curvature
 from evolion.proxies.registry import get_task
 from evolion.proxies.schedules import warmup_cosine
 from evolion.proxies.score import Status
@@ -136,6 +139,29 @@ def test_training_compiled_equals_training_interpreted(name: str) -> None:
     assert ours.status is theirs.status is Status.OK
     assert ours.loss == pytest.approx(theirs.loss, rel=1e-3)
     assert ours.train_loss == pytest.approx(theirs.train_loss, rel=1e-3)
+
+
+def test_the_loop_of_a_program_is_named_without_jax(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pool allows what compiles more time: it must know which programs share a loop, as the interpreter has them."""
+    asked: list[tuple[Any, ...]] = []
+
+    def compiled(*loop: Any) -> Any:
+        asked.append(loop)
+        return lambda *_, **__: None
+
+    monkeypatch.setattr(interpreter, "_compiled", compiled)
+    for program in known().values():
+        loop = loop_of(program)
+        try:
+            encoding = encode(program)
+        except CapacityError:
+            assert loop is None
+            continue
+        assert loop is not None
+        table = scalar_table(encoding, np.ones(3, np.float32))
+        interpreter.interpret(encoding, table, TASK, seed=0, split="validation", curvature=Curvature())
+        assert asked[-1] == (TASK, loop.vocabulary, loop.rows, Curvature() if loop.hess else None)
+    assert len(set(asked)) > 4
 
 
 def test_nothing_is_compiled_after_the_first_candidate(caplog: pytest.LogCaptureFixture) -> None:

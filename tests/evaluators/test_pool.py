@@ -5,12 +5,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import pytest
+from encoded_programs import chain, slots
 from laws.evaluator_laws import job, run
 
+from evolion.evaluators import pool as pool_module
 from evolion.evaluators.containment import Assignment
+from evolion.evaluators.encoding import INSTRUCTIONS
 from evolion.evaluators.pool import Limits, PoolEvaluator
-from evolion.evaluators.types import PoolStatus, Score, Status
+from evolion.evaluators.types import Job, PoolStatus, Score, Status
 from evolion.evaluators.worker import Answer, Death, Event, Ready
+from evolion.primitives.parser import parse
 
 MIB = 2**20
 SCORE = Score(Status.OK, 1.0, (), 100, 0.0)
@@ -68,6 +72,42 @@ def test_the_first_job_of_a_kind_may_take_more_and_the_second_try_is_told() -> N
         (5.0, 10 * MIB, 0, False),
         (12.0, 10 * MIB, 20 * MIB, True),
     ]
+
+
+LOOPS = {
+    "few rows": slots(2),
+    "many rows": slots(30),
+    "full vocabulary": "def train(g):\n    return g / row_sum(g)\n",
+    "full vocabulary, many rows": slots(30).replace("    return m29,", "    m0 = m0 / row_sum(g)\n    return m29,"),
+    "hess": "def train(g, hess):\n    return g / hess\n",
+}
+
+
+def allowances(programs: Sequence[str]) -> list[float | None]:
+    """The time that one worker has for each of these programs, 1 s or, with what it may compile, 101 s."""
+    script = Script()
+    jobs = [Job(i, parse(text), "score", 100, (0,), (0.1,)) for i, text in enumerate(programs)]
+    with PoolEvaluator(script, 1, Limits(job=1.0, set_up=100.0)) as pool:
+        run(pool, jobs)
+    return [sent.seconds for sent in script.sent]
+
+
+def test_every_loop_of_the_interpreter_may_be_compiled_once() -> None:
+    """Whether a program is in time may not hang on which programs its worker had before: loops compile one by one."""
+    texts = list(LOOPS.values())
+    assert allowances([*texts, *texts]) == [101.0] * len(texts) + [1.0] * len(texts)
+
+
+def test_what_cannot_be_interpreted_may_compile_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A compiled program shares its loop with no other; what cannot be encoded fails in the worker, not in the pool."""
+    long = [chain(INSTRUCTIONS), chain(INSTRUCTIONS).replace("cos", "sin")]
+    assert allowances([slots(2), *long, slots(2)]) == [101.0, 101.0, 101.0, 1.0]
+
+    def fails(_: object) -> None:
+        raise RuntimeError
+
+    monkeypatch.setattr(pool_module, "loop_of", fails)
+    assert allowances([slots(2)]) == [101.0]
 
 
 def test_a_worker_that_ended_by_its_alarm_is_a_timeout() -> None:
