@@ -33,6 +33,14 @@ class _Waiting:
     verdict: Verdict
 
 
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What fresh seeds said: of a verdict no more than is asked for again, as curves are long."""
+
+    reason: Reason
+    value: float | None
+
+
 @dataclass(slots=True)
 class Confirmations:
     """Decides who is confirmed and what a verdict is worth.
@@ -45,8 +53,7 @@ class Confirmations:
         lag: That of the search.
         noise: What is known of the noise.
         contest: Says who is among the best; its share 0 stands for nobody.
-        cost: What the search has trained.
-        confirmed: Programs of different behaviour that were confirmed.
+        cost: What the search has trained, as in `Counts`.
 
     """
 
@@ -58,9 +65,9 @@ class Confirmations:
     noise: Noise
     contest: Contest
     cost: Cost = field(default_factory=Cost)
-    confirmed: int = 0
     _chosen: set[_Key] = field(default_factory=set)
-    _evidence: dict[_Key, Verdict] = field(default_factory=dict)
+    _evidence: dict[_Key, _Found] = field(default_factory=dict)
+    _trained: dict[str, set[Stage]] = field(default_factory=dict)
     _waiting: deque[_Waiting] = field(default_factory=deque)
 
     @staticmethod
@@ -76,6 +83,11 @@ class Confirmations:
             Noise.of(stages, own.seeds),
             Contest(own.share),
         )
+
+    @property
+    def confirmed(self) -> int:
+        """Programs of different behaviour that were confirmed."""
+        return len(self._trained)
 
     def told(self, number: int, subject: Subject, verdict: Verdict, *, reused: bool) -> tuple[Fitness | None, Reason]:
         """Return the fitness of a candidate, and why it goes no further; have it confirmed if it is among the best.
@@ -110,11 +122,18 @@ class Confirmations:
             waiting = self._waiting.popleft()
             found = self.staged.verdict(-1 - waiting.number)
             if waiting.key not in self._evidence:
-                self._evidence[waiting.key] = found
+                self._evidence[waiting.key] = _Found(found.reason, found.value)
                 self.noise = self.noise.after(self.stages, waiting.verdict, found)
-                self.cost = self.cost.plus(found.scores, confirming=True)
-                self.confirmed += 1
+                self._count(waiting, found)
             yield self._confirmation(waiting, found)
+
+    def _count(self, waiting: _Waiting, found: Verdict) -> None:
+        # A behaviour that got further later, as the hurdles had moved, shares trainings with its first confirmation.
+        trained = self._trained.setdefault(waiting.key[0], set())
+        stages = fresh_stages(self.stages, waiting.verdict, self.seeds)
+        new = [score for stage, score in zip(stages, found.scores, strict=False) if stage not in trained]
+        trained.update(stages[: len(found.scores)])
+        self.cost = self.cost.plus(new, confirming=True)
 
     def _confirmation(self, waiting: _Waiting, found: Verdict) -> Confirmation:
         stage = waiting.key[1]
@@ -148,17 +167,30 @@ class Ranking:
     store: RunStore
     best: Standing | None = None
     text: str = ""
+    _confirmed: dict[int, Standing | None] = field(default_factory=dict)
 
     def add(self, standing: Standing) -> None:
         """Take note of a candidate that was told or confirmed."""
+        if standing.confirmed:
+            self._confirmed[standing.number] = standing
         if self.best is None or standing.rank < self.best.rank:
             self._set(standing)
 
     def drop(self, number: int, told: int) -> None:
         """Take note of a candidate that failed its confirmation, after so many were told."""
+        self._confirmed[number] = None
         if self.best is not None and self.best.number == number:
-            # A resumed run holds what comes later as well.
-            self._set(next((found for found in self.store.standings() if found.number < told), None))
+            self._set(min(self._standings(told), key=lambda standing: standing.rank, default=None))
+
+    def _standings(self, told: int) -> Iterator[Standing]:
+        # A resumed run holds what comes later as well: of the store only the first outcomes count, no confirmation.
+        for outcome in self.store.outcomes():
+            if outcome.number >= told:
+                return
+            first = None if outcome.fitness is None else Standing(outcome.number, outcome.fitness, confirmed=False)
+            standing = self._confirmed.get(outcome.number, first)
+            if standing is not None:
+                yield standing
 
     def _set(self, standing: Standing | None) -> None:
         self.best = standing

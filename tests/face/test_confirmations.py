@@ -1,20 +1,23 @@
 """Confirmations inside a search: when they are told, what they change, and that they pay against the winner's curse."""
 
+import gc
 import math
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from evolion.config import CONFIRMATION_SEEDS, ConfirmationConfig, RunConfig, SearchConfig
-from evolion.confirmations import Confirmations
+from evolion.confirmations import Confirmations, Ranking
 from evolion.evaluators.stages import Reason, Stage, Staged, Subject
 from evolion.primitives.parser import parse
 from evolion.proxies.score import Run, Score, Status
-from evolion.records import Confirmation, Standing
+from evolion.records import CandidateRecord, Confirmation, Outcome, Standing
 from evolion.search.population import Member, draw_seats, tournament_winner
 from evolion.search.regularized_evolution import Population, RegularizedEvolution
 from evolion.search.types import SEED, Candidate
+from evolion.store import RunStore
 
 PROGRAM = parse("def train(g, lr):\n    return g * lr\n")
 STAGE = Stage("digits-mlp", 10, (0,), (0.1, 0.2, 0.3))
@@ -144,6 +147,54 @@ def test_fragile_candidates_lose_their_fitness(harness: Harness) -> None:
     assert warm.fitness is not None
     assert (fragile.reason, fragile.fitness) == (Reason.DIVERGED, None)
     assert harness.tell("1", reused=True) == (None, Reason.DIVERGED)
+
+
+def test_behaviour_confirmed_in_two_stages_counts_its_shared_training_once() -> None:
+    """What is said while the search runs is what its store says: one program, and the scores that it holds."""
+    stages = (STAGE, Stage("zipf-lm", 10, (0,), (0.1,), share=0.5))
+    scores = Noisy({"0": 0.0}, 0.1)
+    confirmations = Confirmations.of(RunConfig(), stages, Staged(scores))  # type: ignore[arg-type]
+    for number, limit in enumerate((0.0, math.inf)):  # the hurdle has moved in between
+        confirmations.staged.enter(number, Subject(PROGRAM, "0"), stages, (math.inf, limit))
+        verdict = confirmations.staged.verdict(number)
+        assert verdict.stage == number
+        confirmations.told(number, Subject(PROGRAM, "0"), verdict, reused=False)
+    assert len(list(confirmations.due(2, last=True))) == 2
+    assert confirmations.confirmed == 1
+    assert confirmations.cost.confirming_runs == 2 * len(confirmations.seeds)
+
+
+def test_confirmed_scores_are_not_kept(harness: Harness) -> None:
+    """Of a confirmation its value stays: the curves of thousands would fill the memory of a long search."""
+    for number in range(8):
+        harness.tell(str(number))
+        harness.due()
+    harness.due(last=True)
+    seen: dict[int, object] = {}
+    todo: list[object] = [harness.confirmations]
+    while todo:
+        found = todo.pop()
+        if id(found) not in seen and not isinstance(found, type):
+            seen[id(found)] = found
+            todo.extend(gc.get_referents(found))
+    assert not any(isinstance(found, Score) for found in seen.values())
+
+
+def test_replayed_ranking_knows_only_what_was_told(tmp_path: Path) -> None:
+    """While a resumed run replays, its view shows the best of then: the store holds later confirmations as well."""
+    with RunStore.create(tmp_path / "run", RunConfig(), {}) as store:
+        ranking = Ranking(store)
+        for number, fitness in enumerate([3.0, 1.0, 2.0]):
+            store.add_candidate(CandidateRecord(number, None, "seed", f"{number}", "0a", "0b", "ok"))
+            store.add_outcome(Outcome(number, Reason.FINISHED, (0.0, fitness), 0, reused=False))
+            ranking.add(Standing(number, (0.0, fitness), confirmed=False))
+        store.add_confirmation(Confirmation(0, Reason.FINISHED, (0.0, 4.0), 4.0, 0.1))
+        store.add_confirmation(Confirmation(1, Reason.DIVERGED, None))
+        ranking.drop(1, told=3)
+        assert (ranking.best, ranking.text) == (Standing(2, (0.0, 2.0), confirmed=False), "2")
+        ranking.add(Standing(0, (0.0, 4.0), confirmed=True))
+        ranking.drop(0, told=2)
+        assert ranking.best is None
 
 
 def test_share_zero_confirms_nobody() -> None:
