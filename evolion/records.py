@@ -37,7 +37,8 @@ class Outcome:
         reason: Why it went no further: a failure of the probe or of a training, a hurdle, or that it finished.
         fitness: Smaller is better, compared from the left; None for a candidate that failed.
         stage: The last stage that it entered, from 0; None for one that the probe stopped.
-        reused: Whether the scores were those of an earlier candidate with the same behavioural key.
+        reused: Whether the scores were those of an earlier candidate with the same behavioural key; one that the probe
+            stopped has none.
         value: Its value after the last stage that it finished; None if it finished none.
         hurdle: The value that would have let it into the next stage, where the reason is a hurdle.
 
@@ -98,6 +99,9 @@ class Standing:
 class Cost:
     """What the search has trained: all of it, and what of it was for confirmations.
 
+    Scores out of a store that runs share count as if they had been trained here: what a run holds does not tell them
+    apart, so it costs the same with such a store and without.
+
     Attributes:
         runs: Trainings, one for each learning rate and seed.
         seconds: Their wall time, added up over workers.
@@ -156,8 +160,8 @@ class Counts:
         reused: Candidates whose scores were known by their key.
         failed: Candidates without fitness, by reason.
         stages: Told candidates by the last stage that they reached, reused ones included.
-        drops: Told candidates whose scores are no earlier one's, by the last stage that they entered (None for the
-            probe) and the reason why they went no further.
+        drops: Told candidates whose scores are not all an earlier one's, by the last stage that they entered (None for
+            the probe, whose candidates have no scores and count each time) and the reason why they went no further.
         confirmed: Programs of different behaviour that were trained again with fresh seeds.
         cost: What the search has trained.
         scores: Stored scores, those of tuning and retest included.

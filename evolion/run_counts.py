@@ -38,7 +38,10 @@ def counts_of(connection: sqlite3.Connection) -> Counts:
 
 
 def cost_of(connection: sqlite3.Connection) -> Cost:
-    """Return what a search has trained; the steps after it have seeds of their own and do not count."""
+    """Return what a search has trained, or taken from a store of scores, which is not noted score by score.
+
+    The steps after it have seeds of their own and do not count.
+    """
     rows = connection.execute(
         "SELECT seeds, sum(json_array_length(score, '$.runs')), sum(json_extract(score, '$.seconds')) "
         "FROM scores JOIN budgets USING (budget) GROUP BY seeds"

@@ -51,7 +51,9 @@ def status_of(store: RunStore) -> dict[str, Any]:
 
 
 def funnel(counts: Counts, stages: Sequence[StageConfig]) -> list[dict[str, Any]]:
-    """Return what became of the candidates that were told, duplicates aside: the probe, then each stage.
+    """Return what became of the candidates that were told: the probe, then each stage.
+
+    Those whose scores were all known by their key are left out; duplicates of what the probe stops are not.
 
     A row has `stage` (its name), `entered`, `dropped` (by reason) and `passed`; stages have `task` and `steps` too.
     What passed one row entered the next.
