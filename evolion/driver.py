@@ -11,6 +11,7 @@ from typing import Any
 from evolion.comparison import Table, render, table_from_json
 from evolion.config import RunConfig, program_of
 from evolion.errors import InputError, JobError, RunError
+from evolion.evaluators.score_keys import origin
 from evolion.evaluators.score_store import ScoreStore
 from evolion.evaluators.types import Evaluator, EvaluatorUnavailable
 from evolion.funnel import algorithm_of, run_search
@@ -161,8 +162,8 @@ def resume(
     """Take an interrupted run to the end that it would have had; give back what a finished run holds.
 
     Raises:
-        InputError: If there is no run, another process is at it, or this machine computes otherwise than the one that
-            began it.
+        InputError: If there is no run, another process is at it, or this machine or this version computes otherwise
+            than the one that began it.
 
     """
     with RunStore.open(folder, readonly=True) as begun:
@@ -177,12 +178,25 @@ def resume(
 
 
 def check_environment(run: RunStore, working: Evaluator) -> None:
-    """Raise RunError if scores that are worked out here would not be those of the machine that began a run."""
+    """Raise RunError if scores that are worked out here would not be those of the machine and code that began a run.
+
+    Runs that do not say which code began them, as older versions made them, are compared by their numerics alone.
+    """
     began = run.environment.get("numerics")
     if began != working.numerics:
         raise RunError(
             f"the run {run.folder} was begun with other numerics and cannot be continued here: "
             f"it has {began!r}, this is {working.numerics!r}"
+        )
+    here = origin(working.numerics)
+    there = run.environment.get("origin", here)
+    if there != here:
+        parts = there.split("; "), here.split("; ")
+        had, has = ("; ".join(part for part in one if part not in other) for one, other in (parts, parts[::-1]))
+        raise RunError(
+            f"the run {run.folder} was begun by other code and cannot be continued by this: it has {had!r}, "
+            f"this is {has!r}; go back to the version that began it, or start another run (what this one holds can "
+            "still be read)"
         )
 
 
@@ -264,10 +278,17 @@ def _evaluator(
 
 
 def _environment(evaluator: Evaluator) -> dict[str, str]:
-    """Return what a run notes of where it was made: versions, and what decides the last bits of its scores."""
+    """Return what a run notes of where it was made: versions, and what decides the last bits of its scores.
+
+    `origin` names the code too: a run that goes on after an update of the sources would mix scores of two codes.
+    """
     import platform
     from importlib.metadata import version
 
     packages = ("evolion", "jax", "jaxlib", "flax", "optax", "numpy", "scikit-learn")
     versions = {name: version(name) for name in packages}
-    return versions | {"python": platform.python_version(), "numerics": evaluator.numerics}
+    return versions | {
+        "python": platform.python_version(),
+        "numerics": evaluator.numerics,
+        "origin": origin(evaluator.numerics),
+    }
