@@ -331,7 +331,8 @@ def search(
         batch: Train so many candidates at a time on jax's first device, in this process, instead of workers.
         evaluator: What does the work, instead of `workers` and `ray`.
         observer: Is told about progress.
-        store: A file of scores that runs share; it is made where there is none. It changes nothing but the time taken.
+        store: A file of scores that runs share; it is made where there is none. It changes nothing but the time taken,
+            unless it holds scores of candidates that would need more memory than this run allows.
 
     Raises:
         InputError: For a folder that is taken, or a program, store or address that cannot be used.

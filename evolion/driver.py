@@ -132,7 +132,8 @@ def discover(
         ray: "local", "auto" or the address of a Ray cluster.
         batch: Train so many candidates at a time on jax's first device, in this process, instead of workers.
         observer: Is told about progress.
-        store: A file of scores that runs share; it is made where there is none. It changes nothing but the time taken.
+        store: A file of scores that runs share; it is made where there is none. It changes nothing but the time taken,
+            unless it holds scores of candidates that would need more memory than this run allows.
 
     Raises:
         InputError: For a folder that is taken, a program or a store that cannot be opened, or a cluster that does not
@@ -202,7 +203,7 @@ def check_environment(run: RunStore, working: Evaluator) -> None:
 
 def _run(store: RunStore, evaluator: Evaluator, observer: Observer, scores: ScoreStore | None) -> Result:
     config = store.config
-    shared = None if scores is None else SharedScores(scores, evaluator.numerics)
+    shared = None if scores is None else SharedScores(scores, evaluator.numerics, config.timeout)
     ledger = Ledger(store, evaluator, shared)
     try:
         run_search(config, program_of(config.search.warm_start), ledger, observer)

@@ -31,7 +31,7 @@ class StoreUse:
     Attributes:
         file: The store.
         hits: Scores that were taken from it.
-        misses: Scores that it did not hold.
+        misses: Scores that it did not hold, or that took longer than the run allows.
         seconds: What those that were taken had cost.
         other_numerics: Of the misses, those for which it holds scores made with other numerics; they were not used.
         others: In what those numerics differ from the run's.
@@ -70,16 +70,19 @@ class SharedScores:
     """A store of scores as a run uses it.
 
     It never ends a run: when the store fails, there is one warning, and the run goes on without it. Scores made with
-    other numerics, or by other code, are counted and not used.
+    other numerics, or by other code, are counted and not used. Nor are those used that took longer than the run allows:
+    here the candidate would have been given up.
 
     Attributes:
         store: The open store; it stays open.
         numerics: The evaluator's tag.
+        timeout: The seconds that the evaluation of a candidate has in this run.
 
     """
 
     store: ScoreStore
     numerics: str
+    timeout: float
     _hits: int = 0
     _misses: int = 0
     _seconds: float = 0.0
@@ -98,7 +101,7 @@ class SharedScores:
         found = self._tried(lambda: self.store.get(program, replace(key, numerics=self._origin)))
         if found is None:
             return None
-        if found.score is not None:
+        if found.score is not None and found.score.seconds <= self.timeout:
             self._hits += 1
             self._seconds += found.score.seconds
             return found.score

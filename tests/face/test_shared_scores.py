@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from run_contents import contents
-from stub_evaluator import StubEvaluator, stub_config
+from stub_evaluator import StubEvaluator, stub_config, stub_score
 
 from evolion.driver import Result, discover, resume
 from evolion.errors import InputError
@@ -198,6 +198,20 @@ def test_store_that_fails_does_not_end_a_run(
     if fault != "malformed":
         with ScoreStore.open(store) as again:
             assert not list(damages(again))
+
+
+def test_score_beyond_the_time_limit_is_not_taken(store: Path, tmp_path: Path) -> None:
+    """A run without a store would have given the candidate up: what took longer than its limit is trained again."""
+    limit = 0.002
+    with ScoreStore.open(store) as opened:
+        (slow,) = opened.connection.execute("SELECT count(*) FROM scores WHERE seconds > ?", (limit,)).fetchone()
+    evaluator = StubEvaluator()
+    config = dataclasses.replace(stub_config(BUDGET), timeout=limit)
+    result = discover(config, tmp_path / "run", evaluator=evaluator, store=store)
+    assert result.store is not None
+    assert result.store.hits > 0
+    assert result.store.misses == len(evaluator.seen) == slow > 0
+    assert all(stub_score(job).seconds > limit for job in evaluator.seen)
 
 
 def test_store_that_cannot_be_opened_is_said_before_anything_is_made(tmp_path: Path) -> None:
