@@ -146,7 +146,7 @@ def test_lanes_are_as_many_as_fit() -> None:
         used = Device(None, 256, 8, 2 * lane * fitting)
         assert lanes_of(used, TASK, 2, CAPACITIES[0]) == expected
     assert device().target is None
-    assert "batch of 16 lanes, super-steps" in device().numerics()
+    assert "batch of 16 lanes in 1073741824 bytes, super-steps" in device().numerics()
     with pytest.raises(ValueError, match="lanes must be one of 16, 64"):
         device(lanes=17)
     with pytest.raises(ValueError, match="memory must be a positive number"):
