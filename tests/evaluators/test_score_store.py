@@ -330,7 +330,8 @@ def test_training_again_finds_a_score_that_is_not_true(path: Path) -> None:
         assert not list(retrained(store, "elsewhere", {KEY.task_digest}, 5, 0, train))
         assert not list(retrained(store, KEY.numerics, set(), 5, 0, train))
     assert [(job.program, job.task, job.steps, job.seeds, job.learning_rates, job.split) for job in seen[:2]] == [
-        (executed(program(number)), "digits-mlp", KEY.steps, KEY.seeds, KEY.learning_rates, KEY.split) for number in (0, 1)
+        (executed(program(number)), "digits-mlp", KEY.steps, KEY.seeds, KEY.learning_rates, KEY.split)
+        for number in (0, 1)
     ]
 
 

@@ -111,8 +111,9 @@ def test_hurdles_are_quantiles_of_the_last_told() -> None:
     assert hurdles.after(Verdict(None, Reason.DEAD)) == hurdles
 
 
-def test_later_hurdles_take_their_share_of_all(share: float = 0.5) -> None:
+def test_later_hurdles_take_their_share_of_all() -> None:
     """The third stage is for a share of a share, although the first candidates met no hurdle and came far."""
+    share = 0.5
     hurdles = Hurdles.of(STAGES)
     for number in range(40):
         hurdles = hurdles.after(Verdict(2, Reason.FINISHED, (), (float(number), float(number), float(number))))

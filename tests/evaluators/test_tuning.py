@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from evolion.discovered.library import known
+from evolion.evaluators.metric import metric_of
 from evolion.evaluators.tuning import (
     RATE_DECADES,
     SHRINKAGE,
@@ -17,7 +18,6 @@ from evolion.evaluators.tuning import (
     trials,
     update_size,
 )
-from evolion.evaluators.metric import metric_of
 from evolion.primitives.parser import parse
 from evolion.primitives.program import Program
 from evolion.proxies.schedules import multipliers
