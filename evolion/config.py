@@ -95,6 +95,8 @@ class SearchConfig:
             comparisons, reductions, matrix ops, the other reserved inputs and a spare state slot of each kind.
         maximum_statements: The longest program that a mutation may produce.
         mutations: Relative frequencies of the mutations.
+        alike: Whether a candidate that almost does what an earlier one did, within what noise hides, takes its score
+            instead of being trained.
 
     """
 
@@ -107,6 +109,7 @@ class SearchConfig:
     vocabulary: Literal["lion", "full"] = "lion"
     maximum_statements: Annotated[int, Field(strict=True, ge=1, le=4096)] = 30
     mutations: MutationWeights = MutationWeights()
+    alike: Annotated[bool, Field(strict=True)] = True
 
     def __post_init__(self) -> None:
         if self.tournament > self.population:

@@ -97,7 +97,7 @@ def run_search(config: RunConfig, seed_program: Program, ledger: Ledger, observe
     state = algorithm.initial()
     budget, lag = config.search.budget, config.search.lag
     stages = tuple(map(stage_of, config.stages))
-    screen, staged = Screen(), Staged(_StageScores(ledger))
+    screen, staged = Screen(config.search.alike), Staged(_StageScores(ledger))
     confirmations = Confirmations.of(config, stages, staged)
     tally = _Tally(Hurdles.of(stages), Ranking(ledger.store))
     entered: dict[int, _Entered] = {}

@@ -167,6 +167,21 @@ def test_behaviour_is_evaluated_once(tmp_path: Path) -> None:
     assert any(outcome.reused for outcome in contents(tmp_path / "run")["outcomes"])
 
 
+def test_near_twins_are_trained_where_that_is_asked_for(tmp_path: Path) -> None:
+    """Whoever wants every behaviour trained by itself says so: no candidate then has the key of another behaviour."""
+    from evolion.primitives.keys import behavioural_key
+
+    def borrowed(alike: bool) -> int:
+        config = stub_config()
+        config = replace(config, search=replace(config.search, alike=alike))
+        discover(config, tmp_path / str(alike), evaluator=StubEvaluator())
+        with RunStore.open(tmp_path / str(alike), readonly=True) as store:
+            return sum(c.behaviour_key != behavioural_key(parse(c.text)) for c in store.candidates())
+
+    assert borrowed(alike=True) > 0
+    assert borrowed(alike=False) == 0
+
+
 def test_funnel_is_recorded(undisturbed: tuple[Path, Result]) -> None:
     """Every candidate has an outcome; dead and unbounded ones were never trained; hurdles let a share through."""
     data = contents(undisturbed[0])
