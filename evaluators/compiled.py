@@ -11,7 +11,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from evolion.evaluators.loop import Outcome, StepInputs, TrainingLoop, UpdateRule, flat_task, training_loop
+from evolion.evaluators.loop import (
+    Outcome,
+    StepInputs,
+    TrainingLoop,
+    UpdateRule,
+    flat_task,
+    tensors_of,
+    training_loop,
+)
 from evolion.primitives.jax_execution import initial_slots, stepper
 from evolion.primitives.layout import Layout
 from evolion.primitives.program import Program
@@ -53,10 +61,10 @@ def _rule(program: Program, layout: Layout) -> UpdateRule:
         given: dict[str, Any] = own | {"w": state.weights, "g": inputs.gradient, "w0": state.initial_weights}
         given |= {name: inputs.scalars[i] for i, name in enumerate(("lr", "t", "horizon"))} | {"loss": inputs.loss}
         if "noise" in program.inputs:
-            given["noise"] = _tensors(inputs.noise(), layout)
+            given["noise"] = tensors_of(inputs.noise(), layout)
         if "hess" in program.inputs:
             assert inputs.hess is not None
-            given["hess"] = _tensors(inputs.hess, layout)
+            given["hess"] = tensors_of(inputs.hess, layout)
         given = {name: value for name, value in given.items() if name in program.inputs or name in own}
         updates, slots = step(given | fixed | dict(state.slots), layout.shapes, jnp.float32)
         weights = [weight - update for weight, update in zip(state.weights, updates, strict=True)]
@@ -69,11 +77,6 @@ def arguments_of(program: Program) -> dict[str, np.float32]:
     """Return what the compiled loop of a program takes as arguments."""
     with np.errstate(over="ignore"):
         return {h.name: np.float32(h.value) for h in program.hyperparameters if h.name in ARGUMENTS}
-
-
-def _tensors(vector: jax.Array, layout: Layout) -> list[jax.Array]:
-    places = zip(layout.starts.tolist(), layout.sizes.tolist(), layout.shapes, strict=True)
-    return [jnp.reshape(vector[start : start + size], shape) for start, size, shape in places]
 
 
 @dataclass(frozen=True, slots=True)

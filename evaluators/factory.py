@@ -2,7 +2,7 @@
 
 from evolion.evaluators.batch.evaluator import BatchEvaluator
 from evolion.evaluators.environment import processors
-from evolion.evaluators.inline import InlineEvaluator
+from evolion.evaluators.inline import inline_evaluator
 from evolion.evaluators.pool import Limits, check_workers
 from evolion.evaluators.processes import process_evaluator
 from evolion.evaluators.ray_pool import ray_evaluator
@@ -42,7 +42,7 @@ def make_evaluator(
             raise ValueError("an inline evaluator has one worker and no Ray address")
         if limits is not None:
             raise ValueError("an inline evaluator has no limits: nothing can end a job in the calling process")
-        return InlineEvaluator(function=function)
+        return inline_evaluator(function=function)
     if ray_address is not None:
         return ray_evaluator(workers, ray_address, limits=limits, function=function)
     return process_evaluator(workers or processors(), limits=limits, function=function)

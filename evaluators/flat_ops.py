@@ -13,12 +13,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from evolion.evaluators.opcodes import Opcode
 from evolion.primitives.kinds import Kind
 from evolion.primitives.layout import Layout
 from evolion.primitives.op import Elementwise, Matrixwise, Reduction
 from evolion.primitives.ops import OPS
 
-__all__ = ["flat_meaning"]
+__all__ = ["FlatOp", "flat_meaning", "meaning_of"]
 
 FlatOp = Callable[..., jax.Array]
 
@@ -35,6 +36,20 @@ def flat_meaning(name: str, protected: bool, layout: Layout) -> FlatOp:
         compute = meaning.jax
         return lambda *args: jnp.asarray(compute(jnp, *args), jnp.float32)
     return _on_tensors(meaning, layout) if isinstance(meaning, Matrixwise) else _reduction(meaning, layout)
+
+
+def meaning_of(opcode: Opcode, layout: Layout) -> FlatOp:
+    """Return the function of an instruction: as many vectors as it has arguments in, one vector out."""
+    outer = flat_meaning(opcode.op, opcode.protected, layout)
+    if opcode.inner is None:
+        return outer
+    inner, position = flat_meaning(opcode.inner, opcode.protected, layout), opcode.position
+    stop = position + OPS[opcode.inner].arity
+
+    def pair(*values: jax.Array) -> jax.Array:
+        return outer(*values[:position], inner(*values[position:stop]), *values[stop:])
+
+    return pair
 
 
 def _reduction(meaning: Reduction, layout: Layout) -> FlatOp:

@@ -20,14 +20,21 @@ import numpy as np
 from jax import lax
 
 from evolion.evaluators.encoding import GRADIENT, LOSS, PERSISTENT, SCRATCH, WEIGHTS, Encoding, rows_of
-from evolion.evaluators.flat_ops import flat_meaning
-from evolion.evaluators.loop import Outcome, StepInputs, TrainingLoop, UpdateRule, flat_task, training_loop
+from evolion.evaluators.flat_ops import meaning_of
+from evolion.evaluators.loop import (
+    Outcome,
+    StepInputs,
+    TrainingLoop,
+    UpdateRule,
+    flat_task,
+    tensors_of,
+    training_loop,
+)
 from evolion.evaluators.opcodes import FIRST_OPCODE, OPCODES, OPCODES_OF, Opcode
 from evolion.primitives.layout import Layout
-from evolion.primitives.ops import OPS
 from evolion.proxies.curvature import Curvature
 
-__all__ = ["code_of", "interpret", "rows_of"]
+__all__ = ["code_of", "interpret"]
 
 TILE = 2048
 """Entries of a tile: small enough that the rows which a program touches stay near the core, large enough that a
@@ -92,9 +99,7 @@ def _file_of(entries: int, rows: int) -> _File:
 
 
 def _branch(opcode: Opcode, layout: Layout, file: _File) -> Branch:
-    outer = flat_meaning(opcode.op, opcode.protected, layout)
-    inner = flat_meaning(opcode.inner, opcode.protected, layout) if opcode.inner else None
-    inner_arity = OPS[opcode.inner].arity if opcode.inner else 0
+    meaning = meaning_of(opcode, layout)
     width = file.entries if opcode.whole else file.tile
 
     def compute(
@@ -107,11 +112,7 @@ def _branch(opcode: Opcode, layout: Layout, file: _File) -> Branch:
             row = lax.dynamic_slice(registers, (start,), (width,))
             return jnp.where(argument < 0, lax.dynamic_slice(inputs.scalars, (-1 - argument,), (1,)), row)
 
-        values = [read(number) for number in range(opcode.arity)]
-        if inner is not None:
-            start, stop = opcode.position, opcode.position + inner_arity
-            values[start:stop] = [inner(*values[start:stop])]
-        return jnp.broadcast_to(outer(*values), (width,))
+        return jnp.broadcast_to(meaning(*map(read, range(opcode.arity))), (width,))
 
     return compute
 
@@ -137,7 +138,7 @@ def _rule(layout: Layout, vocabulary: str, rows: int) -> UpdateRule:
             registers = _write(registers, inputs.hess, program.hess * file.width)
         loss = lax.dynamic_update_slice(inputs.scalars, jnp.reshape(inputs.loss, (1,)), (LOSS,))
         registers = execute(program, registers, inputs._replace(scalars=loss))
-        return _Registers(registers, _tensors(registers, layout, WEIGHTS * file.width))
+        return _Registers(registers, tensors_of(registers, layout, WEIGHTS * file.width))
 
     return UpdateRule(init, lambda state: state.weights, update)
 
@@ -195,11 +196,6 @@ def _write_tensors(registers: jax.Array, tensors: Sequence[jax.Array], start: ja
         registers = _write(registers, jnp.ravel(tensor), start)
         start = start + tensor.size
     return registers
-
-
-def _tensors(registers: jax.Array, layout: Layout, base: int) -> list[jax.Array]:
-    places = zip((base + layout.starts).tolist(), layout.sizes.tolist(), layout.shapes, strict=True)
-    return [jnp.reshape(lax.slice(registers, (start,), (start + size,)), shape) for start, size, shape in places]
 
 
 _CLASSES = np.array([True] * FIRST_OPCODE + [opcode.whole for opcode in OPCODES])

@@ -52,9 +52,18 @@ class StepInputs(NamedTuple):
 
         The key is derived here and not in the loop: a threefry call at every step costs more than an update.
         """
-        key = jax.random.fold_in(jax.random.key(self.seed), self.step)
-        entries = sum(leaf.size for leaf in self.gradient)
-        return jax.random.normal(key, (entries,), jnp.float32)
+        return noise_of(self.seed, self.step, sum(leaf.size for leaf in self.gradient))
+
+
+def noise_of(seed: jax.Array, step: jax.Array, entries: int) -> jax.Array:
+    """Return the noise of one step of one run, shape (entries,); `step` is from 0."""
+    return jax.random.normal(jax.random.fold_in(jax.random.key(seed), step), (entries,), jnp.float32)
+
+
+def tensors_of(vector: jax.Array, layout: Layout, base: int = 0) -> list[jax.Array]:
+    """Cut the parameter tensors out of a vector in which they lie one after the other from `base` on."""
+    places = zip((base + layout.starts).tolist(), layout.sizes.tolist(), layout.shapes, strict=True)
+    return [jnp.reshape(lax.slice(vector, (start,), (start + size,)), shape) for start, size, shape in places]
 
 
 class UpdateRule(NamedTuple):

@@ -18,19 +18,14 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
 
 from evolion.evaluators.encoding import PERSISTENT, CapacityError, Encoding, encode
 from evolion.evaluators.opcodes import is_whole
 from evolion.evaluators.types import Job
 from evolion.primitives.dataflow import remove_dead_code
-
-if TYPE_CHECKING:
-    from jax.extend.core import Jaxpr
 
 __all__ = ["COSTS", "RULE", "Costs", "Path", "Plan", "Size", "choose", "plan", "rule_of", "size_of"]
 
@@ -161,38 +156,9 @@ def _compilation(job: Job, size: Size, costs: Costs) -> float:
 
 @lru_cache(maxsize=16)
 def size_of(task: str) -> Size:
-    """Return what of a task decides the costs. It is traced, which takes a tenth of a second, once per process."""
-    import jax
-    import jax.numpy as jnp
-
+    """Return what of a task decides the costs. Its gradient is traced, once per process."""
+    from evolion.evaluators.gradient import gradient_equations
     from evolion.evaluators.loop import flat_task
 
-    flat = flat_task(task)
-    shaped: Any = jax.ShapeDtypeStruct  # jax leaves it without types
-    batch = {
-        name: shaped((flat.task.batch_size, *leaf.shape[1:]), leaf.dtype)
-        for name, leaf in flat.task.data("train").items()
-    }
-
-    def loss(weights: jax.Array, batch: Any) -> jax.Array:
-        return flat.task.loss(flat.unravel(weights), batch)
-
-    weights = shaped((flat.layout.entries,), jnp.float32)
-    traced = jax.make_jaxpr(jax.value_and_grad(loss))(weights, batch)
-    return Size(flat.layout.entries, len(flat.layout.shapes), _equations(traced.jaxpr))
-
-
-def _equations(jaxpr: Jaxpr) -> int:
-    """Count the equations of a function, those of the bodies of loops and branches once each."""
-    return sum(1 + sum(map(_equations, _inner(equation.params))) for equation in jaxpr.eqns)
-
-
-def _inner(parameters: Any) -> Iterator[Jaxpr]:
-    from jax.extend.core import ClosedJaxpr, Jaxpr
-
-    for value in parameters.values():
-        for item in value if isinstance(value, tuple | list) else (value,):
-            if isinstance(item, ClosedJaxpr):
-                yield item.jaxpr
-            elif isinstance(item, Jaxpr):
-                yield item
+    layout = flat_task(task).layout
+    return Size(layout.entries, len(layout.shapes), sum(1 for _ in gradient_equations(task)))

@@ -247,9 +247,9 @@ def evaluate(
         jobs = [replace(job, curvature=curvature) for job in jobs]
     if evaluator is not None:
         return collected(jobs, evaluator)
-    from evolion.evaluators.inline import InlineEvaluator
+    from evolion.evaluators.inline import inline_evaluator
 
-    with InlineEvaluator() as own:
+    with inline_evaluator() as own:
         return collected(jobs, own)
 
 

@@ -145,11 +145,11 @@ def _sampled(opened: ScoreStore, count: int, seed: int) -> tuple[list[Trial], in
     from evolion.evaluators.score_upkeep import retrained, tasks_of
 
     prepare()
-    from evolion.evaluators.inline import InlineEvaluator
+    from evolion.evaluators.inline import inline_evaluator
     from evolion.evaluators.score_keys import origin
     from evolion.evaluators.types import Job, Score
 
-    with InlineEvaluator() as evaluator:
+    with inline_evaluator() as evaluator:
 
         def train(job: Job) -> Score:
             evaluator.submit(job)

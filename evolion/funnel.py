@@ -15,6 +15,7 @@ from evolion.confirmations import Confirmations, Ranking
 from evolion.errors import ConfigError, JobError
 from evolion.evaluators.score_keys import ScoreKey
 from evolion.evaluators.stages import Hurdles, Reason, Stage, Staged, Subject, Verdict
+from evolion.evaluators.types import PoolStatus
 from evolion.ledger import Ledger, Request
 from evolion.primitives.keys import ProbeStatus
 from evolion.primitives.program import Program
@@ -116,7 +117,7 @@ def run_search(config: RunConfig, seed_program: Program, ledger: Ledger, observe
         for confirmation in confirmations.due(told, last=told == budget):
             _note(confirmation, told, tally, ledger)
             state = algorithm.revise(state, confirmation.number, confirmation.fitness)
-        observer.on_progress(_progress(told, budget, tally, confirmations, str(ledger.evaluator.status)))
+        observer.on_progress(_progress(told, budget, tally, confirmations, ledger.evaluator.status))
 
 
 def stage_of(stage: StageConfig) -> Stage:
@@ -201,7 +202,7 @@ def _note(confirmation: Confirmation, told: int, tally: _Tally, ledger: Ledger) 
         tally.ranking.add(Standing(number, fitness, confirmed=True))
 
 
-def _progress(told: int, budget: int, tally: _Tally, confirmations: Confirmations, workers: str) -> Progress:
+def _progress(told: int, budget: int, tally: _Tally, confirmations: Confirmations, workers: PoolStatus) -> Progress:
     best = tally.ranking.best
     return Progress(
         Phase.SEARCH,

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Protocol, TextIO
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
+    from evolion.evaluators.types import PoolStatus
+
 __all__ = [
     "LineView",
     "LiveView",
@@ -54,7 +56,7 @@ class Progress:
         best_text: Its program text.
         confirmed: Programs that were trained again with fresh seeds.
         confirming: The share of the training time of the search that went into that.
-        workers: What the workers do and hold, in a line.
+        workers: What the workers do and hold; None where nobody says.
 
     """
 
@@ -69,7 +71,7 @@ class Progress:
     best_text: str = ""
     confirmed: int = 0
     confirming: float = 0.0
-    workers: str = ""
+    workers: PoolStatus | None = None
 
 
 class Observer(Protocol):
@@ -197,8 +199,8 @@ class LiveView:
         view = Table.grid()
         view.add_row(bar)
         view.add_row(Text(line))
-        if progress.workers:
-            view.add_row(Text(progress.workers))
+        if progress.workers is not None:
+            view.add_row(Text(str(progress.workers)))
         program = progress.best_text.rstrip()
         if program and len(program.splitlines()) <= self.console.height - 7:
             view.add_row(Syntax(program, "python", theme="ansi_dark", background_color="default"))

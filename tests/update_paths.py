@@ -13,8 +13,8 @@ from jax import lax
 from numpy.typing import NDArray
 
 from evolion.evaluators import compiled, interpreter
-from evolion.evaluators.encoding import encode, scalar_table
-from evolion.evaluators.loop import StepInputs, UpdateRule
+from evolion.evaluators.encoding import encode, rows_of, scalar_table
+from evolion.evaluators.loop import StepInputs, UpdateRule, tensors_of
 from evolion.primitives.layout import Layout
 from evolion.primitives.numpy_interpreter import trajectory
 from evolion.primitives.program import Program
@@ -45,17 +45,12 @@ def path(rule: UpdateRule, arguments: Any, table: Any, *, hess: bool) -> jax.Arr
 
     def step(state: Any, inputs: Any) -> tuple[Any, jax.Array]:
         number, gradient, loss, scalars, estimate = inputs
-        given = StepInputs(_cut(gradient), loss, scalars, jnp.int32(5), number, estimate)
+        given = StepInputs(tensors_of(gradient, LAYOUT), loss, scalars, jnp.int32(5), number, estimate)
         state = rule.update(arguments, state, given)
         return state, jnp.concatenate([jnp.ravel(tensor) for tensor in rule.weights(state)])
 
     inputs = (jnp.arange(STEPS), gradients, losses, table, estimates)
-    return lax.scan(step, rule.init(arguments, _cut(jnp.asarray(weights))), inputs)[1]
-
-
-def _cut(vector: jax.Array) -> list[jax.Array]:
-    places = zip(LAYOUT.starts.tolist(), LAYOUT.sizes.tolist(), LAYOUT.shapes, strict=True)
-    return [jnp.reshape(vector[start : start + size], shape) for start, size, shape in places]
+    return lax.scan(step, rule.init(arguments, tensors_of(jnp.asarray(weights), LAYOUT)), inputs)[1]
 
 
 @cache
@@ -67,7 +62,7 @@ def _interpreter(vocabulary: str, rows: int, hess: bool) -> Callable[[Any, Any],
 def interpreted(program: Program) -> NDArray[np.float32]:
     """The weights after each step of a program that can be interpreted, by the loop that a job would take."""
     encoding = encode(program)
-    run = _interpreter(encoding.vocabulary, interpreter.rows_of(encoding), encoding.hess >= 0)
+    run = _interpreter(encoding.vocabulary, rows_of(encoding), encoding.hess >= 0)
     return np.asarray(run(interpreter.code_of(encoding), scalar_table(encoding, RATES)))
 
 

@@ -18,28 +18,12 @@ from evolion.evaluators.environment import cpu_class, prepare, processors
 
 prepare()
 
-import numpy as np  # noqa: E402
+from interpreter import children  # noqa: E402
 
-from evolion.discovered.library import known  # noqa: E402
 from evolion.evaluators.processes import process_evaluator  # noqa: E402
 from evolion.evaluators.types import Evaluator, Job  # noqa: E402
-from evolion.primitives.keys import ProbeStatus, probe  # noqa: E402
-from evolion.primitives.program import Program  # noqa: E402
 from evolion.proxies.registry import get_task  # noqa: E402
 from evolion.proxies.score import Status  # noqa: E402
-from evolion.search.mutation import MutationConfig, mutate  # noqa: E402
-
-
-def children(count: int) -> list[Program]:
-    """Return different children of the warm start that a search would train."""
-    rng, found = np.random.default_rng(0), {}
-    config = MutationConfig(maximum_statements=30).for_seed(known()["adamw_seed"])
-    while len(found) < count:
-        child, _ = mutate(known()["adamw_seed"], rng, config)
-        result = probe(child)
-        if result.status is ProbeStatus.OK:
-            found[result.key] = child
-    return list(found.values())
 
 
 def seconds(evaluator: Evaluator, jobs: Sequence[Job]) -> float:

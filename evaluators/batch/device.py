@@ -9,12 +9,11 @@ from functools import lru_cache
 from typing import Any
 
 import jax
-import numpy as np
-from jax.extend.core import ClosedJaxpr, Jaxpr
 
 from evolion.evaluators.batch.kernel import TARGETS, KernelTarget
 from evolion.evaluators.batch.programs import CAPACITIES, Capacity
 from evolion.evaluators.environment import numerics_tag
+from evolion.evaluators.gradient import gradient_equations
 from evolion.evaluators.loop import flat_task
 
 __all__ = ["LANES", "Device", "device", "lanes_of"]
@@ -99,27 +98,5 @@ def lanes_of(used: Device, task: str, seeds: int, capacity: Capacity) -> int:
 @lru_cache(maxsize=16)
 def gradient_bytes(task: str) -> int:
     """Return the bytes of every intermediate value of one gradient of a task: more than is alive at a time."""
-    flat = flat_task(task)
-    batch = {name: np.asarray(leaf[: flat.task.batch_size]) for name, leaf in flat.task.data("train").items()}
-
-    def loss(weights: jax.Array, batch: Any) -> jax.Array:
-        return flat.task.loss(flat.unravel(weights), batch)
-
-    weights = np.zeros(flat.layout.entries, np.float32)
-    return _bytes(jax.make_jaxpr(jax.value_and_grad(loss))(weights, batch).jaxpr)
-
-
-def _bytes(jaxpr: Jaxpr) -> int:
-    made: list[Any] = [var.aval for equation in jaxpr.eqns for var in equation.outvars]
-    inner = [part for equation in jaxpr.eqns for part in _inner(equation.params)]
-    own: int = sum(_NUMBER * math.prod(value.shape) for value in made)
-    return own + sum(map(_bytes, inner))
-
-
-def _inner(parameters: Any) -> Iterator[Jaxpr]:
-    for value in parameters.values():
-        for item in value if isinstance(value, tuple | list) else (value,):
-            if isinstance(item, ClosedJaxpr):
-                yield item.jaxpr
-            elif isinstance(item, Jaxpr):
-                yield item
+    made: Iterator[Any] = (var.aval for equation in gradient_equations(task) for var in equation.outvars)
+    return sum(_NUMBER * math.prod(value.shape) for value in made)

@@ -20,7 +20,7 @@ from jax import lax
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu, triton
 
-from evolion.evaluators.batch.supersteps import meaning_of
+from evolion.evaluators.flat_ops import meaning_of
 from evolion.evaluators.opcodes import FIRST_OPCODE, OPCODES, Opcode
 from evolion.primitives.layout import Layout
 from evolion.primitives.op import Elementwise

@@ -20,7 +20,7 @@ from evolion.evaluators.batch.kernel import KernelTarget, run_pass
 from evolion.evaluators.batch.programs import Batch, Shape
 from evolion.evaluators.batch.supersteps import execute, padded
 from evolion.evaluators.encoding import GRADIENT, WEIGHTS
-from evolion.evaluators.loop import FlatTask
+from evolion.evaluators.loop import FlatTask, noise_of, tensors_of
 from evolion.proxies.curvature import Curvature
 from evolion.proxies.data.source import Split
 from evolion.proxies.delay import delayed, kept_weights
@@ -130,14 +130,9 @@ class _Loop(NamedTuple):
     def loss(self, weights: Sequence[jax.Array], batch: Any) -> jax.Array:
         return self.flat.task.loss(jax.tree.unflatten(self.structure, weights), batch)
 
-    def tensors(self, vector: jax.Array) -> list[jax.Array]:
-        layout = self.flat.layout
-        places = zip(layout.starts.tolist(), layout.sizes.tolist(), layout.shapes, strict=True)
-        return [jnp.reshape(vector[start : start + size], shape) for start, size, shape in places]
-
     def gradient(self, weights: jax.Array, batch: Any) -> tuple[jax.Array, jax.Array]:
         # Of the tensors, not of their slices: the gradient of a slice is a vector of zeros around it.
-        value, leaves = jax.value_and_grad(self.loss)(self.tensors(weights), batch)
+        value, leaves = jax.value_and_grad(self.loss)(tensors_of(weights, self.flat.layout), batch)
         rest = jnp.zeros(self.width - self.flat.layout.entries, jnp.float32)
         return value, jnp.concatenate([*map(jnp.ravel, leaves), rest])
 
@@ -191,11 +186,7 @@ class _Loop(NamedTuple):
         layout = self.flat.layout
 
         def noise() -> jax.Array:
-            # As in the loop of one program: the same noise for the same seed and step.
-            def draw(seed: jax.Array) -> jax.Array:
-                return jax.random.normal(jax.random.fold_in(jax.random.key(seed), step), (layout.entries,), jnp.float32)
-
-            return jax.vmap(draw)(seeds)
+            return jax.vmap(lambda seed: noise_of(seed, step, layout.entries))(seeds)
 
         if self.target is None:
             file = file.at[GRADIENT].set(gradient)
@@ -245,10 +236,10 @@ class _Loop(NamedTuple):
         return estimate
 
     def _final(self, weights: jax.Array, evaluation: Any) -> jax.Array:
-        at_once = self.flat.task.evaluation_batch
+        layout, at_once = self.flat.layout, self.flat.task.evaluation_batch
 
         def evaluate(some: jax.Array) -> jax.Array:
-            return jax.vmap(lambda one: mean_loss(self.loss, self.tensors(one), evaluation, at_once))(some)
+            return jax.vmap(lambda one: mean_loss(self.loss, tensors_of(one, layout), evaluation, at_once))(some)
 
         parts = jnp.reshape(weights, (-1, min(_EVALUATED, self.shape.lanes), weights.shape[-1]))
         return jnp.reshape(lax.map(evaluate, parts), weights.shape[:-1])

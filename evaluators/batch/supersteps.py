@@ -17,11 +17,9 @@ from jax import lax
 from numpy.typing import NDArray
 
 from evolion.evaluators.encoding import CODE_WIDTH
-from evolion.evaluators.flat_ops import flat_meaning
-from evolion.evaluators.opcodes import FIRST_OPCODE, OPCODES, Opcode
+from evolion.evaluators.flat_ops import meaning_of
+from evolion.evaluators.opcodes import FIRST_OPCODE, OPCODES
 from evolion.primitives.layout import Layout
-from evolion.primitives.op import Elementwise
-from evolion.primitives.ops import OPS
 
 __all__ = ["SuperSteps", "execute", "meaning_of", "merge", "padded"]
 
@@ -90,20 +88,6 @@ def _as_arrays(
     return SuperSteps(opcodes, served, operands, np.array(bounds, np.int32))
 
 
-def meaning_of(opcode: Opcode, layout: Layout) -> Callable[..., jax.Array]:
-    """Return the function of an instruction: as many vectors as it has arguments in, one vector out."""
-    outer = flat_meaning(opcode.op, opcode.protected, layout)
-    if opcode.inner is None:
-        return outer
-    inner, position = flat_meaning(opcode.inner, opcode.protected, layout), opcode.position
-    stop = position + OPS[opcode.inner].arity
-
-    def pair(*values: jax.Array) -> jax.Array:
-        return outer(*values[:position], inner(*values[position:stop]), *values[stop:])
-
-    return pair
-
-
 def execute(
     steps: SuperSteps,
     segment: Any,
@@ -150,13 +134,11 @@ Branch = Callable[[jax.Array, jax.Array, jax.Array, jax.Array], jax.Array]
 def _branch(number: int, layout: Layout) -> Branch:
     opcode = OPCODES[number - FIRST_OPCODE]
     meaning = meaning_of(opcode, layout)
-    names = [opcode.op, *([opcode.inner] if opcode.inner else [])]
-    whole = any(not isinstance(OPS[name].meaning, Elementwise) for name in names)
 
     def compute(file: jax.Array, scalars: jax.Array, at: jax.Array, operands: jax.Array) -> jax.Array:
         width = file.shape[-1]
         values = [_read(file, scalars, at, operands[:, 1 + i]) for i in range(opcode.arity)]
-        if whole:
+        if opcode.whole:
             values = [value[..., : layout.entries] for value in values]
             result = jax.vmap(jax.vmap(lambda *args: jnp.broadcast_to(meaning(*args), (layout.entries,))))(*values)
             return padded(result, width)

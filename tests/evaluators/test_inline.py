@@ -4,14 +4,14 @@ import pytest
 from laws.evaluator_laws import EvaluatorLaws, Start, job
 from laws.job_functions import behave, fixed_tag
 
-from evolion.evaluators.inline import InlineEvaluator
-from evolion.evaluators.types import Job, Score
+from evolion.evaluators.inline import inline_evaluator
+from evolion.evaluators.types import Evaluator, Job, Score
 
 
 @pytest.fixture
 def start() -> Start:
-    def start(function: Callable[[Job], Score]) -> InlineEvaluator:
-        return InlineEvaluator(function=function, tag=fixed_tag)
+    def start(function: Callable[[Job], Score]) -> Evaluator:
+        return inline_evaluator(function=function, tag=fixed_tag)
 
     return start
 
@@ -36,7 +36,7 @@ class TestInlineEvaluator(EvaluatorLaws):
         def interrupted(item: Job) -> Score:
             raise KeyboardInterrupt
 
-        with InlineEvaluator(function=interrupted, tag=fixed_tag) as evaluator:
+        with inline_evaluator(function=interrupted, tag=fixed_tag) as evaluator:
             evaluator.submit(job(0))
             with pytest.raises(KeyboardInterrupt):
                 evaluator.collect()

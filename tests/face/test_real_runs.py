@@ -13,7 +13,7 @@ from run_contents import contents, told
 
 from evolion.config import AblationConfig, RetestConfig, RetestTask, RunConfig, SearchConfig, StageConfig
 from evolion.driver import discover
-from evolion.evaluators.inline import InlineEvaluator
+from evolion.evaluators.inline import inline_evaluator
 
 EVOLION = (sys.executable, "-c", "from evolion.cli import main; main()")
 SMALL = RunConfig(
@@ -61,7 +61,7 @@ def test_tiny_discovery(tmp_path: Path) -> None:
         retest=RetestConfig(finalists=1, trials=2, seeds=2, tasks=(RetestTask("digits-mlp", steps=40),)),
         ablation=AblationConfig(seeds=2),
     )
-    with InlineEvaluator() as evaluator:
+    with inline_evaluator() as evaluator:
         result = discover(config, tmp_path / "run", evaluator=evaluator)
 
     assert [row.program for row in result.table.rows] == ["discovered", "adamw", "lion"]

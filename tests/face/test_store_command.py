@@ -11,7 +11,7 @@ from stub_evaluator import StubEvaluator, stub_config
 
 from evolion.cli import run
 from evolion.config_text import to_toml
-from evolion.evaluators.inline import InlineEvaluator
+from evolion.evaluators.inline import inline_evaluator
 from evolion.evaluators.score_keys import ScoreKey, origin
 from evolion.evaluators.score_store import Entry, ScoreStore
 from evolion.evaluators.types import Job, Score
@@ -26,7 +26,7 @@ JOBS = tuple(Job(i, program, "digits-mlp", 20, (0,), (0.1, 0.01)) for i, program
 @cache
 def trained() -> tuple[str, tuple[Score, ...]]:
     """What made the scores, and the scores of the jobs, computed in earnest."""
-    with InlineEvaluator() as evaluator:
+    with inline_evaluator() as evaluator:
         for job in JOBS:
             evaluator.submit(job)
         return origin(evaluator.numerics), tuple(evaluator.collect()[0][1] for _ in JOBS)

@@ -13,7 +13,7 @@ from laws import job_functions
 from laws.job_functions import BEHAVIOURS, LARGE, behave, fixed_tag
 
 from evolion.evaluators.environment import numerics_tag
-from evolion.evaluators.inline import InlineEvaluator
+from evolion.evaluators.inline import inline_evaluator
 from evolion.evaluators.pool import Limits
 from evolion.evaluators.types import Evaluator, EvaluatorUnavailable, Job, Score, Status
 from evolion.evaluators.worker import answer
@@ -63,7 +63,7 @@ def gone(process: int) -> bool:
 
 @cache
 def scores_of_this_process() -> tuple[dict[int, Score], str]:
-    with InlineEvaluator() as evaluator:
+    with inline_evaluator() as evaluator:
         return run(evaluator, REAL_JOBS), evaluator.numerics
 
 
