@@ -1,6 +1,6 @@
 """A task of ten million parameters: memory and time of `evolion.train` against a loop written by hand.
 
-    python benchmarks/scale.py [--rounds N]        # two to three minutes on an idle core
+    python benchmarks/scale/large_task.py [--rounds N]        # two to three minutes on an idle core
 
 Budget: at most 1.3 times the memory and 1.05 times the step time of a loop of some thirty lines in Flax and Optax with
 the same module, examples, schedule and AdamW. The task is `ladder-10m` with all of its training examples but 32
