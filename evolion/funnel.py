@@ -24,7 +24,7 @@ from evolion.proxies.score import Score
 from evolion.records import CandidateRecord, Confirmation, Outcome, Standing
 from evolion.search.mutation import mutation_config
 from evolion.search.registry import SearchSettings, make_search
-from evolion.search.types import Candidate, Fitness, NoProgramError, Search
+from evolion.search.types import Candidate, Fitness, NoProgramError, Programs, Search
 from evolion.view import Observer, Phase, Progress
 
 __all__ = ["Finalist", "algorithm_of", "run_search"]
@@ -102,10 +102,12 @@ def run_search(config: RunConfig, seed_program: Program, ledger: Ledger, observe
     confirmations = Confirmations.of(config, stages, staged)
     tally = _Tally(Hurdles.of(stages), Ranking(ledger.store))
     entered: dict[int, _Entered] = {}
+    programs: dict[int, Program] = {}
     asked = told = 0
     while told < budget:
         while asked < budget and asked - lag <= told:
-            entry = entered[asked] = _asked(algorithm, state, asked, screen, ledger)
+            entry = entered[asked] = _asked(algorithm, state, asked, programs, screen, ledger)
+            programs[asked] = entry.candidate.program
             if entry.verdict is None:
                 staged.enter(asked, entry.subject, stages, tally.hurdles.limits())
             asked += 1
@@ -149,10 +151,12 @@ def _settings(config: RunConfig, seed_program: Program) -> SearchSettings:
     )
 
 
-def _asked(algorithm: Search[Any], state: Any, number: int, screen: Screen, ledger: Ledger) -> _Entered:
+def _asked(
+    algorithm: Search[Any], state: Any, number: int, programs: Programs, screen: Screen, ledger: Ledger
+) -> _Entered:
     """Ask for a candidate, see whether it needs training and note it down."""
     try:
-        candidate = algorithm.ask(state, number)
+        candidate = algorithm.ask(state, number, programs)
     except NoProgramError as error:
         raise JobError(f"there is no candidate {number}: {error}") from None
     screened = screen.check(candidate.program, candidate.key)

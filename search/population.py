@@ -7,16 +7,16 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from evolion.search.types import Candidate, Fitness
+from evolion.search.types import Fitness
 
 __all__ = ["Member", "draw_seats", "joined", "revised", "tournament_winner"]
 
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A candidate with its fitness; a fitness of None loses against every other."""
+    """The number of a candidate with its fitness; a fitness of None loses against every other."""
 
-    candidate: Candidate
+    number: int
     fitness: Fitness | None
 
 
@@ -28,9 +28,9 @@ def joined(members: tuple[Member, ...], newcomer: Member, seats: int) -> tuple[M
 def revised(members: tuple[Member, ...], number: int, fitness: Fitness | None) -> tuple[Member, ...]:
     """Return the members after the candidate of a number got another fitness; without it, its seat becomes free."""
     return tuple(
-        replace(member, fitness=fitness) if member.candidate.number == number else member
+        replace(member, fitness=fitness) if member.number == number else member
         for member in members
-        if member.candidate.number != number or fitness is not None
+        if member.number != number or fitness is not None
     )
 
 

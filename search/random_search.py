@@ -16,9 +16,9 @@ from evolion.primitives.program import RESERVED, Argument, Parameter, Program, S
 from evolion.search.drafts import Draft, finish, fresh_names
 from evolion.search.draws import draw_arguments, draw_reader, drawable_ops, pick
 from evolion.search.mutation import MutationConfig
-from evolion.search.types import SEED, Candidate, Fitness, NoProgramError
+from evolion.search.types import SEED, Candidate, Fitness, NoProgramError, Programs
 
-__all__ = ["RandomSearch", "random_program"]
+__all__ = ["NothingLearned", "RandomSearch", "random_program"]
 
 UNUSED_SHARE = 0.7
 """How often an argument is drawn among the values that no statement reads yet, which keeps most statements alive."""
@@ -119,6 +119,11 @@ def _with_unused(
     return tuple(args)
 
 
+@dataclass(frozen=True, slots=True)
+class NothingLearned:
+    """The state of a search that does not learn."""
+
+
 @final
 @dataclass(frozen=True, slots=True)
 class RandomSearch:
@@ -129,7 +134,7 @@ class RandomSearch:
     Attributes:
         seed_program: Candidate 0, and the measure of length.
         seed: The random seed, not negative.
-        mutation: What programs may hold.
+        mutation: What programs may hold; completed by what the seed program has, see `MutationConfig.for_seed`.
 
     """
 
@@ -142,22 +147,26 @@ class RandomSearch:
         if self.seed < 0:
             raise ValueError(f"the random seed must not be negative, got {self.seed}")
 
-    def initial(self) -> None:
-        """Return the state, of which there is none."""
+        object.__setattr__(self, "mutation", self.mutation.for_seed(self.seed_program))
 
-    def ask(self, state: None, number: int) -> Candidate:
+    def initial(self) -> NothingLearned:
+        """Return the state, which stays as it is."""
+        return NothingLearned()
+
+    def ask(self, state: NothingLearned, number: int, programs: Programs) -> Candidate:
         """Return the seed program as number 0, later a random program."""
         if number == 0:
             return Candidate(0, self.seed_program, None, SEED, structural_key(self.seed_program))
         rng = np.random.default_rng([self.seed, number])
         length = len(live_statements(self.seed_program)[0])
         lengths = (max(1, length // 2), max(1, length + length // 2))
-        config = self.mutation.for_seed(self.seed_program)
-        program = random_program(rng, config, lengths, protected=self.seed_program.protected)
+        program = random_program(rng, self.mutation, lengths, protected=self.seed_program.protected)
         return Candidate(number, program, None, "random", structural_key(program))
 
-    def tell(self, state: None, candidate: Candidate, fitness: Fitness | None) -> None:
+    def tell(self, state: NothingLearned, candidate: Candidate, fitness: Fitness | None) -> NothingLearned:
         """Learn nothing."""
+        return state
 
-    def revise(self, state: None, number: int, fitness: Fitness | None) -> None:
+    def revise(self, state: NothingLearned, number: int, fitness: Fitness | None) -> NothingLearned:
         """Learn nothing."""
+        return state

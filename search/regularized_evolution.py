@@ -16,7 +16,7 @@ from evolion.primitives.program import Program
 from evolion.search.drafts import prepared
 from evolion.search.mutation import MutationConfig, breed
 from evolion.search.population import Member, draw_seats, joined, revised, tournament_winner
-from evolion.search.types import SEED, Candidate, Fitness
+from evolion.search.types import SEED, Candidate, Fitness, Programs
 
 __all__ = ["Population", "RegularizedEvolution"]
 
@@ -46,7 +46,7 @@ class RegularizedEvolution:
         seed: The random seed, not negative.
         population: The number of seats.
         tournament: How many different seats compete to be the parent.
-        mutation: What children may be.
+        mutation: What children may be; completed by what the seed program has, see `MutationConfig.for_seed`.
 
     Raises:
         ValueError: At construction, for a number out of its range.
@@ -69,32 +69,32 @@ class RegularizedEvolution:
                 f"in a population of {self.population}"
             )
 
+        object.__setattr__(self, "mutation", self.mutation.for_seed(self.seed_program))
+
     def initial(self) -> Population:
         """Return the population in which every seat holds the seed program."""
         return Population()
 
-    def ask(self, state: Population, number: int) -> Candidate:
+    def ask(self, state: Population, number: int, programs: Programs) -> Candidate:
         """Return the seed program as number 0, later a mutated tournament winner."""
-        seed = Candidate(0, self.seed_program, None, SEED, prepared(self.seed_program)[1])
         if number == 0:
-            return seed
+            return Candidate(0, self.seed_program, None, SEED, prepared(self.seed_program)[1])
         rng = np.random.default_rng([self.seed, number])
-        copies = (Member(seed, state.seed_fitness),) * (self.population - len(state.members))
+        copies = (Member(0, state.seed_fitness),) * (self.population - len(state.members))
         seats = copies + state.members
-        parent = tournament_winner(draw_seats(seats, self.tournament, rng)).candidate
+        parent = tournament_winner(draw_seats(seats, self.tournament, rng)).number
         mate = None
         if self.mutation.weight("crossover") > 0.0:
-            mate = tournament_winner(draw_seats(seats, self.tournament, rng)).candidate
-        config = self.mutation.for_seed(self.seed_program)
-        child = breed(parent.program, rng, config, None if mate is None else mate.program)
-        used = mate.number if mate is not None and child.mutation == "crossover" else None
-        return Candidate(number, child.program, parent.number, child.mutation, child.key, used)
+            mate = tournament_winner(draw_seats(seats, self.tournament, rng)).number
+        child = breed(programs[parent], rng, self.mutation, None if mate is None else programs[mate])
+        used = mate if child.mutation == "crossover" else None
+        return Candidate(number, child.program, parent, child.mutation, child.key, used)
 
     def tell(self, state: Population, candidate: Candidate, fitness: Fitness | None) -> Population:
         """Let a candidate that did not fail take a seat, if need be that of the oldest member."""
         if fitness is None:
             return state
-        members = joined(state.members, Member(candidate, fitness), self.population)
+        members = joined(state.members, Member(candidate.number, fitness), self.population)
         return Population(members, fitness if candidate.number == 0 else state.seed_fitness)
 
     def revise(self, state: Population, number: int, fitness: Fitness | None) -> Population:

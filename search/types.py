@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from evolion.primitives.program import Program
 
-__all__ = ["SEED", "Candidate", "Fitness", "NoProgramError", "Search"]
+__all__ = ["SEED", "Candidate", "Fitness", "NoProgramError", "Programs", "Search"]
 
 Fitness = tuple[float, ...]
 """How good a candidate is: finite numbers compared from the first to the last, smaller is better."""
+
+Programs = Mapping[int, Program]
+"""The programs of candidates by their numbers. A lookup may cost as much as parsing a program."""
 
 SEED = "seed"
 """The mutation that is written down for the warm start."""
@@ -45,18 +49,23 @@ class Candidate:
 
 
 class Search(Protocol[State]):
-    """A search algorithm: a frozen value whose methods are pure, with a state that is a frozen value too.
+    """A search algorithm: a frozen value whose methods are pure.
 
     Candidate 0 is the seed program. Everything depends on the algorithm's own fields, the state and the number alone,
     so a run can be replayed on any number of workers from the numbers and the fitness told.
+
+    A state is a frozen dataclass of plain data: numbers, texts, None, tuples and other such dataclasses, so that it can
+    be kept as JSON. It names candidates by their numbers; their programs are elsewhere.
     """
 
     def initial(self) -> State:
         """Return the state before anything was told."""
         ...
 
-    def ask(self, state: State, number: int) -> Candidate:
+    def ask(self, state: State, number: int, programs: Programs) -> Candidate:
         """Return the candidate of this number; the state may miss any number of the latest candidates.
+
+        `programs` has at least those of candidate 0, once that was asked for, and of every candidate told.
 
         Raises:
             NoProgramError: If none of the attempts led to one.

@@ -230,12 +230,11 @@ def evolved(run: int, share: float, trainings: int = 900) -> float:
 
 
 def _child(algorithm: RegularizedEvolution, state: Population, number: int, genes: dict[int, np.ndarray]) -> Candidate:
-    seed = Candidate(0, PROGRAM, None, SEED, "")
     if number == 0:
-        return seed
+        return Candidate(0, PROGRAM, None, SEED, "")
     rng = np.random.default_rng([algorithm.seed, number])
-    copies = (Member(seed, state.seed_fitness),) * (algorithm.population - len(state.members))
-    parent = tournament_winner(draw_seats(copies + state.members, algorithm.tournament, rng)).candidate.number
+    copies = (Member(0, state.seed_fitness),) * (algorithm.population - len(state.members))
+    parent = tournament_winner(draw_seats(copies + state.members, algorithm.tournament, rng)).number
     step = np.zeros(2)
     step[rng.integers(2)] = rng.normal(0.0, 0.7) + (rng.random() < 0.3) * rng.normal(0.0, 5.0)
     genes[number] = genes[parent] + step

@@ -6,7 +6,7 @@ import os
 import pickle
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
@@ -23,9 +23,10 @@ REPLAY = """
 import json, pickle, sys
 search, candidates, fitness = pickle.load(sys.stdin.buffer)
 state = search.initial()
+programs = {candidate.number: candidate.program for candidate in candidates}
 for candidate, value in zip(candidates, fitness):
     state = search.tell(state, candidate, value)
-asked = [search.ask(state, number) for number in range(1, 31)]
+asked = [search.ask(state, number, programs) for number in range(1, 31)]
 print(json.dumps([[c.number, c.parent, c.mutation, c.mate, c.key, str(c.program)] for c in asked]))
 """
 
@@ -36,6 +37,11 @@ def toy_fitness(candidate: Candidate) -> Fitness | None:
     return None if len(text) % 5 == 0 and candidate.number else (float(sum(map(ord, text)) % 97), float(len(text)))
 
 
+def programs_of(candidates: Iterable[Candidate]) -> dict[int, Program]:
+    """What a driver gives an algorithm: the programs of candidates by their numbers."""
+    return {candidate.number: candidate.program for candidate in candidates}
+
+
 def driven(search: Search[Any], count: int, lag: int = 4, score: Score = toy_fitness) -> tuple[Any, list[Candidate]]:
     """Run as the driver does, `lag` candidates in flight; return the last state and all candidates."""
     state = search.initial()
@@ -44,7 +50,7 @@ def driven(search: Search[Any], count: int, lag: int = 4, score: Score = toy_fit
         if number >= lag:
             told = candidates[number - lag]
             state = search.tell(state, told, score(told))
-        candidates.append(search.ask(state, number))
+        candidates.append(search.ask(state, number, programs_of(candidates)))
     for told in candidates[max(0, count - lag) :]:
         state = search.tell(state, told, score(told))
     return state, candidates
@@ -56,23 +62,26 @@ class SearchLaws:
     def test_candidate_zero_is_the_seed(self, make: Callable[[int], Search[Any]], seed_program: Program) -> None:
         """The seed is scored like any other candidate, so what a search gains is measured against it."""
         search = make(3)
-        assert search.ask(search.initial(), 0) == Candidate(0, seed_program, None, SEED, structural_key(seed_program))
+        assert search.ask(search.initial(), 0, {}) == Candidate(
+            0, seed_program, None, SEED, structural_key(seed_program)
+        )
 
     def test_ask_is_pure(self, make: Callable[[int], Search[Any]]) -> None:
         """Candidates asked again, or in another order, are the same: a run can be resumed anywhere."""
-        state, _ = driven(make(3), 40)
-        search = make(3)
-        forwards = [search.ask(state, number) for number in range(1, 20)]
-        backwards = [search.ask(state, number) for number in reversed(range(1, 20))]
+        state, candidates = driven(make(3), 40)
+        search, programs = make(3), programs_of(candidates)
+        forwards = [search.ask(state, number, programs) for number in range(1, 20)]
+        backwards = [search.ask(state, number, programs) for number in reversed(range(1, 20))]
         assert forwards == backwards[::-1]
 
     def test_tell_leaves_the_old_state_alone(self, make: Callable[[int], Search[Any]]) -> None:
         """States are values: telling makes a new one, and the old one still gives the old candidates."""
         search = make(3)
         state, candidates = driven(search, 10)
-        before = [search.ask(state, number) for number in range(10, 20)]
+        programs = programs_of(candidates)
+        before = [search.ask(state, number, programs) for number in range(10, 20)]
         search.tell(state, dataclasses.replace(candidates[-1], number=10), (0.0,))
-        assert [search.ask(state, number) for number in range(10, 20)] == before
+        assert [search.ask(state, number, programs) for number in range(10, 20)] == before
 
     def test_the_same_run_twice(self, make: Callable[[int], Search[Any]]) -> None:
         """A run is a function of its random seed, and different seeds give different runs."""
@@ -109,11 +118,12 @@ class SearchLaws:
         """States are values here too: the old one still gives the old candidates."""
         search = make(3)
         state, candidates = driven(search, 30)
-        before = [search.ask(state, number) for number in range(30, 40)]
+        programs = programs_of(candidates)
+        before = [search.ask(state, number, programs) for number in range(30, 40)]
         for candidate in candidates:
             search.revise(state, candidate.number, None)
             search.revise(state, candidate.number, (0.0,))
-        assert [search.ask(state, number) for number in range(30, 40)] == before
+        assert [search.ask(state, number, programs) for number in range(30, 40)] == before
 
     def test_revising_who_has_left_changes_nothing(self, make: Callable[[int], Search[Any]]) -> None:
         """A confirmation may come when its candidate is gone, or was never let in."""
@@ -128,7 +138,8 @@ class SearchLaws:
         best = dataclasses.replace(candidates[-1], number=30)
         told = search.tell(state, best, (-9.0,))
         revised = search.revise(told, 30, None)
-        asked = [search.ask(revised, number) for number in range(31, 60)]
+        programs = programs_of([*candidates, best])
+        asked = [search.ask(revised, number, programs) for number in range(31, 60)]
         assert all(30 not in (candidate.parent, candidate.mate) for candidate in asked)
 
     def test_all_failed(self, make: Callable[[int], Search[Any]]) -> None:
@@ -155,7 +166,7 @@ class SearchLaws:
         search = make(3)
         state, candidates = driven(search, 30)
         fitness = [toy_fitness(candidate) for candidate in candidates]
-        here = [search.ask(state, number) for number in range(1, 31)]
+        here = [search.ask(state, number, programs_of(candidates)) for number in range(1, 31)]
         environment = {**os.environ, "PYTHONHASHSEED": "12345"}
         done = subprocess.run(
             [sys.executable, "-c", REPLAY],
@@ -171,4 +182,6 @@ class SearchLaws:
     def test_any_seed_is_allowed(self, make: Callable[[int], Search[Any]], seed: int) -> None:
         """Random seeds are not cut to 32 bits."""
         search = make(seed)
-        assert search.ask(search.initial(), 1) != make(seed + 2**32).ask(search.initial(), 1)
+        programs = {0: search.ask(search.initial(), 0, {}).program}
+        other = make(seed + 2**32)
+        assert search.ask(search.initial(), 1, programs) != other.ask(other.initial(), 1, programs)

@@ -43,14 +43,14 @@ def test_the_program_class_of_the_seed_is_kept(name: str) -> None:
     """A search does not silently move between protected and plain arithmetic."""
     seed = parse("@protected\ndef train(g, lr):\n    return lr * g / 3\n")
     search = make_search(name, SearchSettings(seed, population=5))
-    assert all(search.ask(search.initial(), number).program.protected for number in range(20))
+    assert all(search.ask(search.initial(), number, {0: seed}).program.protected for number in range(20))
 
 
 def test_the_constants_control_changes_constants_alone() -> None:
     """The control measures what tuning gives: the ops and the data flow stay those of the seed."""
     search = make_search("constants-only", SearchSettings(SEED, population=5))
     for number in range(1, 50):
-        child = search.ask(search.initial(), number).program
+        child = search.ask(search.initial(), number, {0: SEED}).program
         assert [s.op for s in child.statements] == [s.op for s in SEED.statements]
         constants = {h.value for h in child.hyperparameters} | {
             arg for s in child.statements for arg in s.args if isinstance(arg, float)
@@ -64,7 +64,7 @@ def test_crossover_names_its_second_parent() -> None:
     search = make_search("regularized-evolution", SearchSettings(SEED, 1, 10, 3, mutation))
     state, candidates = search.initial(), []
     for number in range(80):
-        candidates.append(search.ask(state, number))
+        candidates.append(search.ask(state, number, {told.number: told.program for told in candidates}))
         state = search.tell(state, candidates[-1], (float(number % 7),))
     for candidate in candidates:
         assert (candidate.mate is not None) == (candidate.mutation == "crossover")

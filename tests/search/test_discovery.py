@@ -43,9 +43,10 @@ def best_found(algorithm: str, seed: int) -> float:
     mutation = MutationConfig(maximum_statements=12)
     search = make_search(algorithm, SearchSettings(SEED, seed, population=200, tournament=20, mutation=mutation))
     state = search.initial()
-    gaps = []
+    gaps, programs = [], {}
     for number in range(EVALUATIONS):
-        candidate = search.ask(state, number)
+        candidate = search.ask(state, number, programs)
+        programs[number] = candidate.program
         fitness = distance(candidate.program)
         gaps += [] if fitness is None else [fitness[0]]
         state = search.tell(state, candidate, fitness)

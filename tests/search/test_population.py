@@ -1,25 +1,22 @@
 import numpy as np
 import pytest
 
-from evolion.primitives.parser import parse
 from evolion.search.population import Member, draw_seats, joined, revised, tournament_winner
-from evolion.search.types import Candidate, Fitness
-
-PROGRAM = parse("def train(g):\n    return g\n")
+from evolion.search.types import Fitness
 
 
 def members(*fitness: Fitness | None) -> tuple[Member, ...]:
-    return tuple(Member(Candidate(number, PROGRAM, None, "seed", ""), value) for number, value in enumerate(fitness))
+    return tuple(Member(number, value) for number, value in enumerate(fitness))
 
 
 def numbers(chosen: list[Member] | tuple[Member, ...]) -> list[int]:
-    return [member.candidate.number for member in chosen]
+    return [member.number for member in chosen]
 
 
 def test_the_oldest_leaves() -> None:
     """Ageing: the oldest member leaves whatever its fitness."""
     full = members((0.0,), (1.0,), (2.0,))
-    newcomer = Member(Candidate(9, PROGRAM, 0, "insert", ""), (5.0,))
+    newcomer = Member(9, (5.0,))
     assert numbers(joined(full, newcomer, 3)) == [1, 2, 9]
     assert numbers(joined(full, newcomer, 4)) == [0, 1, 2, 9]
 
@@ -34,18 +31,18 @@ def test_revising_keeps_the_order_of_age() -> None:
 
 def test_the_fittest_contestant_wins() -> None:
     """Smaller is better, compared from the first number to the last."""
-    assert tournament_winner(members((2.0, 0.0), (1.0, 9.0), (1.0, 8.0), (3.0, 0.0))).candidate.number == 2
+    assert tournament_winner(members((2.0, 0.0), (1.0, 9.0), (1.0, 8.0), (3.0, 0.0))).number == 2
 
 
 def test_the_youngest_of_equals_wins() -> None:
     """Neutral changes spread, and the winner does not hang on the order in memory."""
-    assert tournament_winner(members((1.0,), (1.0,), (2.0,))).candidate.number == 1
+    assert tournament_winner(members((1.0,), (1.0,), (2.0,))).number == 1
 
 
 def test_failed_contestants_lose() -> None:
     """No fitness loses against every fitness, however large."""
-    assert tournament_winner(members(None, (1e300,), None)).candidate.number == 1
-    assert tournament_winner(members(None, None)).candidate.number == 1
+    assert tournament_winner(members(None, (1e300,), None)).number == 1
+    assert tournament_winner(members(None, None)).number == 1
 
 
 @pytest.mark.parametrize("contestants", [1, 2, 5])
