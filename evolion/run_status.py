@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from evolion.evaluators.stages import Reason
 from evolion.evaluators.types import PoolStatus
+from evolion.progress import fitness_text
 from evolion.run_files import is_running
 from evolion.shared_scores import StoreUse, store_use
-from evolion.view import fitness_text
 
 if TYPE_CHECKING:
     from evolion.config import StageConfig

@@ -9,13 +9,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from enum import StrEnum
-from typing import TYPE_CHECKING, Protocol, TextIO
+from typing import TYPE_CHECKING, TextIO
+
+from evolion.progress import Observer, Phase, Progress, duration_text, fitness_text, silent
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
-
-    from evolion.evaluators.types import PoolStatus
 
 __all__ = [
     "LineView",
@@ -28,58 +27,6 @@ __all__ = [
     "silent",
     "view_on",
 ]
-
-
-class Phase(StrEnum):
-    """What a run is busy with, in this order; a comparison has one phase, as its stages go side by side."""
-
-    SEARCH = "search"
-    TUNING = "tuning"
-    RETEST = "retest"
-    ABLATION = "ablation"
-    COMPARISON = "comparing"
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far a run is.
-
-    Attributes:
-        phase: What it is busy with.
-        done: Units of this phase that are done: candidates told in the search, jobs elsewhere.
-        total: Units of this phase.
-        evaluated: Candidates that were trained.
-        reused: Candidates whose scores were known by their key.
-        failed: Candidates without fitness.
-        best_number: The best candidate so far.
-        best_fitness: Its fitness, smaller is better.
-        best_text: Its program text.
-        confirmed: Programs that were trained again with fresh seeds.
-        confirming: The share of the training time of the search that went into that.
-        workers: What the workers do and hold; None where nobody says.
-
-    """
-
-    phase: Phase
-    done: int
-    total: int
-    evaluated: int = 0
-    reused: int = 0
-    failed: int = 0
-    best_number: int | None = None
-    best_fitness: tuple[float, ...] | None = None
-    best_text: str = ""
-    confirmed: int = 0
-    confirming: float = 0.0
-    workers: PoolStatus | None = None
-
-
-class Observer(Protocol):
-    """Is told how far a run is, often: after every candidate and every job. Must return at once."""
-
-    def on_progress(self, progress: Progress) -> None:
-        """Take note."""
-        ...
 
 
 @dataclass(slots=True)
@@ -103,7 +50,7 @@ def progress_line(progress: Progress, rate: float | None) -> str:
     parts = [f"{progress.phase.value} {progress.done:,}/{progress.total:,}"]
     if rate is not None:
         parts.append(f"{rate:.1f}/s")
-        parts.append(f"{_duration((progress.total - progress.done) / rate)} left")
+        parts.append(f"{duration_text((progress.total - progress.done) / rate)} left")
     if progress.phase is Phase.SEARCH and progress.done:
         parts.append(f"{progress.reused / progress.done:.0%} known by key")
         parts.append(f"{progress.failed / progress.done:.0%} failed")
@@ -112,31 +59,6 @@ def progress_line(progress: Progress, rate: float | None) -> str:
     if progress.best_fitness is not None:
         parts.append(f"best {fitness_text(progress.best_fitness, progress.best_number)}")
     return ", ".join(parts)
-
-
-def fitness_text(fitness: tuple[float, ...], number: int | None) -> str:
-    """Return the fitness of a candidate in words: its value, the stage from 1, its number."""
-    *before, value = fitness
-    # The funnel ranks by minus the stage, from 0, and then the value up to it.
-    stage = f" in stage {1 - round(before[0])}" if before else ""
-    return f"{value:.4g}{stage}" + (f" (candidate {number})" if number is not None else "")
-
-
-def _duration(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
-
-
-@dataclass(slots=True)
-class _Silent:
-    def on_progress(self, progress: Progress) -> None:
-        del progress
-
-
-def silent() -> Observer:
-    """Return an observer that does nothing."""
-    return _Silent()
 
 
 @dataclass(slots=True)
