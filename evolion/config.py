@@ -1,7 +1,7 @@
 """What determines a run: plain data, checked. `evolion.config_text` reads and writes it.
 
-What belongs to the machine (workers, a cluster's address) is not part of it, so that the same configuration gives the
-same result everywhere.
+What belongs to the machine does not determine it, so that the same configuration gives the same result everywhere: a
+cluster's address is no part of a configuration, and its `workers`, which are, may change from one sitting to the next.
 """
 
 from __future__ import annotations
@@ -11,15 +11,35 @@ import json
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from evolion.config_steps import AblationConfig, ConfirmationConfig, RetestConfig, RetestTask
+from evolion.config_types import (
+    CONFIRMATION_SEEDS,
+    SEEDS_OF_STAGES,
+    STRICT,
+    Count,
+    Device,
+    Metric,
+    Rate,
+    Seed,
+    Share,
+    StageSeed,
+    Text,
+    Weight,
+    check_task,
+)
+from evolion.config_workers import WorkersConfig
 from evolion.errors import ConfigError
+from evolion.evaluators.worker_class import check_classes
 
 if TYPE_CHECKING:
     from evolion.primitives.program import Program
 
 __all__ = [
+    "CONFIRMATION_SEEDS",
+    "SEEDS_OF_STAGES",
     "AblationConfig",
     "ConfirmationConfig",
     "MutationWeights",
@@ -28,29 +48,13 @@ __all__ = [
     "RunConfig",
     "SearchConfig",
     "StageConfig",
+    "WorkersConfig",
     "fresh_seeds",
     "program_of",
 ]
 
-Metric = Literal["loss", "train_loss"]
-Seed = Annotated[int, Field(strict=True, ge=0, lt=2**31)]
-SEEDS_OF_STAGES = 10_000
-"""Seeds below this are for the stages of the search, those from here on for the steps after it."""
 
-CONFIRMATION_SEEDS = 5 * SEEDS_OF_STAGES
-"""Seeds of confirmations count from here, and from the seed of the run."""
-
-StageSeed = Annotated[int, Field(strict=True, ge=0, lt=SEEDS_OF_STAGES)]
-Count = Annotated[int, Field(strict=True, ge=1)]
-Weight = Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]
-Rate = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
-Share = Annotated[float, Field(strict=True, gt=0, le=1)]
-Text = Annotated[str, Field(strict=True, min_length=1)]
-
-_STRICT = ConfigDict(extra="forbid")
-
-
-@dataclass(frozen=True, slots=True, config=_STRICT)
+@dataclass(frozen=True, slots=True, config=STRICT)
 class MutationWeights:
     """Relative frequencies of the mutations; only those of the Lion paper have weight unless told otherwise.
 
@@ -80,7 +84,7 @@ class MutationWeights:
             raise ValueError("at least one mutation needs a weight above 0")
 
 
-@dataclass(frozen=True, slots=True, config=_STRICT)
+@dataclass(frozen=True, slots=True, config=STRICT)
 class SearchConfig:
     """Which programs are tried.
 
@@ -116,12 +120,6 @@ class SearchConfig:
             raise ValueError(f"tournament ({self.tournament}) is larger than population ({self.population})")
 
 
-def _check_task(name: str) -> None:
-    from evolion.proxies.registry import get_spec
-
-    get_spec(name)
-
-
 def _check_rates(rates: tuple[float, ...] | None) -> None:
     if rates is not None and len(set(rates)) < len(rates):
         raise ValueError("learning_rates holds a value twice")
@@ -132,7 +130,7 @@ def _check_seeds(seeds: tuple[int, ...]) -> None:
         raise ValueError("seeds holds a value twice")
 
 
-@dataclass(frozen=True, slots=True, config=_STRICT)
+@dataclass(frozen=True, slots=True, config=STRICT)
 class StageConfig:
     """One step of the evaluation of a candidate.
 
@@ -146,6 +144,7 @@ class StageConfig:
         hurdle: Share of the candidates that come into this stage, by their value in the stage before; the first
             stage has none. The value is the geometric mean over the tasks reached of the metric above the task's known
             floor; of several stages on one task the last counts. A candidate that reached more stages is better.
+        device: The class of workers that trains it, one of `workers`: scores of a stage come from one class alone.
 
     """
 
@@ -155,82 +154,15 @@ class StageConfig:
     learning_rates: Annotated[tuple[Rate, ...], Field(min_length=1)] | None = None
     metric: Metric = "loss"
     hurdle: Share | None = None
+    device: Device = ""
 
     def __post_init__(self) -> None:
-        _check_task(self.task)
+        check_task(self.task)
         _check_seeds(self.seeds)
         _check_rates(self.learning_rates)
 
 
-@dataclass(frozen=True, slots=True, config=_STRICT)
-class ConfirmationConfig:
-    """How candidates that look good are trained again during the search, on seeds on which nothing was selected.
-
-    Attributes:
-        share: Share of the candidates, the best of those told lately, that are confirmed; a new best and the warm start
-            always are. With 0 nobody is.
-        seeds: Fresh seeds for each; they train at the best learning rate alone.
-        standard_errors: So many are added to the mean of a candidate for its rank, whether it is confirmed or not.
-
-    """
-
-    share: Annotated[float, Field(strict=True, ge=0, le=1)] = 0.03
-    seeds: Annotated[int, Field(strict=True, ge=2)] = 4
-    standard_errors: Weight = 1.0
-
-
-@dataclass(frozen=True, slots=True, config=_STRICT)
-class RetestTask:
-    """A task on which finalists and baselines are compared; `steps` as in a stage, `metric` what the table ranks by."""
-
-    task: Text
-    steps: Count | None = None
-    metric: Metric = "loss"
-
-    def __post_init__(self) -> None:
-        _check_task(self.task)
-
-
-@dataclass(frozen=True, slots=True, config=_STRICT)
-class RetestConfig:
-    """The comparison after the search.
-
-    Attributes:
-        finalists: How many of the best candidates are retested.
-        trials: Tuning trials over learning rate and weight decay, the same number for every program and task.
-        seeds: Fresh seeds on which the tuned programs are compared.
-        baselines: Program specs.
-        tasks: The tasks of the comparison.
-
-    """
-
-    finalists: Count = 4
-    trials: Count = 16
-    seeds: Annotated[int, Field(strict=True, ge=2)] = 8
-    baselines: tuple[Text, ...] = ("adamw", "lion")
-    tasks: Annotated[tuple[RetestTask, ...], Field(min_length=1)] = (
-        RetestTask("digits-mlp"),
-        RetestTask("zipf-lm"),
-    )
-
-
-@dataclass(frozen=True, slots=True, config=_STRICT)
-class AblationConfig:
-    """The removal of statements from the winner that make no difference beyond noise.
-
-    Attributes:
-        enabled: Whether statements are removed at all.
-        seeds: Fresh seeds on which a program with and without a statement are compared.
-        tolerance: A difference below this many standard errors counts as noise.
-
-    """
-
-    enabled: Annotated[bool, Field(strict=True)] = True
-    seeds: Annotated[int, Field(strict=True, ge=2)] = 4
-    tolerance: Weight = 2.0
-
-
-@dataclass(frozen=True, slots=True, config=_STRICT)
+@dataclass(frozen=True, slots=True, config=STRICT)
 class RunConfig:
     """A whole run. Same configuration, same result.
 
@@ -243,6 +175,8 @@ class RunConfig:
         confirmation: How the best are evaluated again while the search goes on.
         retest: The comparison after the search.
         ablation: The removal of statements that do nothing.
+        workers: What trains, by device. It belongs to the machine, determines nothing and may change when a run is
+            resumed; which device a stage names does not.
 
     """
 
@@ -258,6 +192,7 @@ class RunConfig:
     confirmation: ConfirmationConfig = ConfirmationConfig()
     retest: RetestConfig = RetestConfig()
     ablation: AblationConfig = AblationConfig()
+    workers: tuple[WorkersConfig, ...] = (WorkersConfig(),)
 
     def __post_init__(self) -> None:
         tested = [task.task for task in self.retest.tasks]
@@ -268,12 +203,32 @@ class RunConfig:
         open_to_all = [number for number, stage in enumerate(self.stages) if number and stage.hurdle is None]
         if open_to_all:
             raise ValueError(f"stages.{open_to_all[0]} needs a hurdle: the share of candidates that come into it")
+        check_classes([one.worker_class() for one in self.workers])
+        known = {one.device for one in self.workers}
+        for number, stage in enumerate(self.stages):
+            if stage.device not in known:
+                raise ValueError(
+                    f"stages.{number} names the device {stage.device!r}, for which there are no workers: add a table "
+                    f'[[workers]] with device = "{stage.device}"'
+                )
+
+    def determining(self) -> RunConfig:
+        """Return this configuration without what belongs to the machine: equal where results must be equal.
+
+        The devices that stages name stay, each with the plainest workers.
+        """
+        devices = dict.fromkeys(["", *(stage.device for stage in self.stages)])
+        return replace(self, workers=tuple(WorkersConfig(device) for device in devices))
+
+    def device_of(self, task: str) -> str:
+        """Return the class of workers that trains a task after the search: that of the last stage on it, else ""."""
+        return next((stage.device for stage in reversed(self.stages) if stage.task == task), "")
 
     def fingerprint(self) -> str:
         """Return a digest of what determines the result, texts of the named programs included: 64 hex digits."""
         specs = (self.search.warm_start, *self.retest.baselines)
         texts = [str(program_of(spec)) for spec in specs]
-        return hashlib.sha256(json.dumps([asdict(self), texts], sort_keys=True).encode()).hexdigest()
+        return hashlib.sha256(json.dumps([asdict(self.determining()), texts], sort_keys=True).encode()).hexdigest()
 
     def pinned(self) -> RunConfig:
         """Return this configuration with paths and runs replaced by the program texts that they lead to.

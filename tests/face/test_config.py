@@ -18,6 +18,7 @@ from evolion.config import (
     RunConfig,
     SearchConfig,
     StageConfig,
+    WorkersConfig,
     program_of,
 )
 from evolion.config_text import from_toml, read_config, to_toml
@@ -48,6 +49,15 @@ def stages(hurdle: st.SearchStrategy[Any]) -> st.SearchStrategy[StageConfig]:
 
 
 weights = st.floats(0, 1e300)
+workers = st.builds(
+    WorkersConfig,
+    count=st.none() | st.integers(1, 10**6),
+    cpus=st.floats(0.01, 1.0),
+    gpus=st.sampled_from([0.0, 0.25, 1.0, 8.0]),
+    resources=st.dictionaries(specs, st.integers(0, 100).map(float), max_size=3),
+    platform=st.none() | specs,
+    batch=st.none() | st.integers(1, 10**4),
+) | st.builds(WorkersConfig, tpus=st.sampled_from([1, 2, 4, 8]))
 configs = st.builds(
     RunConfig,
     seed=st.integers(0, 2**31 - 1),
@@ -78,6 +88,7 @@ configs = st.builds(
         ).map(tuple),
     ),
     ablation=st.builds(AblationConfig, enabled=st.booleans(), tolerance=weights),
+    workers=st.tuples(workers),
 )
 
 
@@ -160,6 +171,21 @@ BAD_OVERRIDES = {
     "stages.0.learning_rates=[nan]": "learning_rates",
     "ablation.enabled=1": "ablation.enabled",
     "search.warm_start=[": "TOML",
+    "workers=[]": "no class of workers without a device",
+    "workers=[{}, {}]": "two classes of workers for the default device",
+    "workers=[{}, {device='a'}, {device='a'}]": "two classes of workers for device 'a'",
+    "workers.0.device=gpu": "no class of workers without a device",
+    "workers.0.gpu=1": "did you mean 'gpus'",
+    "workers.0.count=0": "workers.0.count",
+    "workers.0.cpus=-1": "workers.0.cpus",
+    "workers.0.cpus=0": "takes nothing",
+    "workers.0.gpus=1.5": "1.5 gpus",
+    "workers.0.tpus=3": "3 chips of a TPU: a process has 1, 2, 4, 8",
+    "workers=[{gpus=1, tpus=1}]": "GPUs and chips of a TPU",
+    "workers.0.batch=0": "workers.0.batch",
+    "workers.0.resources.slots=-1": "workers.0.resources.slots",
+    "workers.0.resources.GPU=1": "keys of their own",
+    "stages.1.device=gpu": "stages.1 names the device 'gpu', for which there are no workers",
     "seed=1\nsearch=2": "one value",
     "seed": "KEY=VALUE",
     "=1": "KEY=VALUE",
@@ -199,6 +225,21 @@ def test_fingerprint_follows_what_determines_the_result() -> None:
     ]
     assert RunConfig().fingerprint() == config.fingerprint()
     assert len({one.fingerprint() for one in [config, *changed]}) == len(changed) + 1
+
+
+def test_workers_belong_to_the_machine_and_the_device_of_a_stage_does_not() -> None:
+    """A run may be resumed with other workers; who trains a stage decides its scores."""
+    config = RunConfig()
+    elsewhere = dataclasses.replace(config, workers=(WorkersConfig(count=3, gpus=0.5, batch=64),))
+    assert elsewhere.determining() == config == config.determining()
+    assert elsewhere.fingerprint() == config.fingerprint()
+    two = (WorkersConfig(), WorkersConfig("gpu", gpus=1.0))
+    mixed = dataclasses.replace(config, workers=two, stages=(*config.stages[:2], StageConfig("zipf-lm", hurdle=0.5)))
+    on_gpu = dataclasses.replace(mixed, stages=(*mixed.stages[:2], StageConfig("zipf-lm", hurdle=0.5, device="gpu")))
+    assert mixed.fingerprint() == config.fingerprint()
+    assert len({config.fingerprint(), on_gpu.fingerprint()}) == 2
+    assert on_gpu.determining().determining() == on_gpu.determining()
+    assert [on_gpu.device_of(task) for task in ("digits-mlp", "zipf-lm", "digits-cnn")] == ["", "gpu", ""]
 
 
 def test_pinned_configurations_need_no_other_file(tmp_path: Path) -> None:
