@@ -161,6 +161,10 @@ class PoolEvaluator(Generic[W]):
             self._step(None)
         return self._numerics
 
+    def numerics_of(self, device: str) -> str:
+        """As `numerics`: all jobs are trained by workers of one class."""
+        return self.numerics
+
     @property
     def workers(self) -> int:
         """How many jobs run at a time."""

@@ -15,7 +15,7 @@ class Job:
     """One program to be scored: trained on `task` for `steps` steps, once for each seed and learning rate.
 
     `number` is the caller's; `split` is where the final loss is taken; `curvature` is the `hess` that is given to a
-    program which reads it.
+    program which reads it. `device` names the class of workers that trains it; "" is the default class.
     """
 
     number: int
@@ -26,6 +26,7 @@ class Job:
     learning_rates: tuple[float, ...]
     split: str = "validation"
     curvature: Curvature = field(default_factory=Curvature)
+    device: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +81,14 @@ class Evaluator(Protocol):
 
     @property
     def numerics(self) -> str:
-        """What computes the scores: scores of equal jobs under equal tags are equal bit for bit."""
+        """What computes the scores of the default class: equal jobs under equal tags have scores equal bit for bit."""
+        ...
+
+    def numerics_of(self, device: str) -> str:
+        """What computes the scores of jobs that name this class of workers. What has one class trains all jobs by it.
+
+        Raises ValueError if there are several classes, and none of this name.
+        """
         ...
 
     @property

@@ -56,6 +56,9 @@ class AnalyticEvaluator:
     def status(self) -> PoolStatus:
         return PoolStatus(self.workers, self.workers, min(self.workers, len(self.jobs)))
 
+    def numerics_of(self, device: str) -> str:
+        return self.numerics
+
     def submit(self, job: Job) -> None:
         self.jobs.append(job)
         self.seen.append(job)

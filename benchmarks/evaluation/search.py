@@ -64,6 +64,10 @@ class Counted:
         """As of the other."""
         return self.inner.numerics
 
+    def numerics_of(self, device: str) -> str:
+        """As of the other."""
+        return self.inner.numerics_of(device)
+
     @property
     def workers(self) -> int:
         """As of the other."""

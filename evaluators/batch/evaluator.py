@@ -54,6 +54,10 @@ class BatchEvaluator:
             self._numerics = self._tag()
         return self._numerics
 
+    def numerics_of(self, device: str) -> str:
+        """As `numerics`: all jobs are trained on one device."""
+        return self.numerics
+
     @property
     def workers(self) -> int:
         """How many jobs are scored at a time: so many should be in flight."""

@@ -71,6 +71,9 @@ class Judge:
     pending: list[Job] = field(default_factory=list)
     seen: list[Job] = field(default_factory=list)
 
+    def numerics_of(self, device: str) -> str:
+        return self.numerics
+
     def submit(self, job: Job) -> None:
         self.pending.append(job)
         self.seen.append(job)

@@ -74,7 +74,7 @@ class EvaluatorLaws:
         """No job is lost, doubled or mixed up with another, and every score is equal bit for bit to a direct call."""
         jobs = [job(number, "sleep" if number == 3 else "score") for number in range(20)]
         with start(behave) as evaluator:
-            assert evaluator.numerics == fixed_tag()
+            assert evaluator.numerics == evaluator.numerics_of("") == fixed_tag()
             assert run(evaluator, jobs) == {item.number: answer(behave, item) for item in jobs}
 
     def test_jobs_may_be_added_between_collections(self, start: Start) -> None:
