@@ -43,6 +43,10 @@ class PoolStatus:
         deaths: Workers that died once they were ready.
         timeouts: Jobs without an answer in time.
         over_memory: Jobs that needed more memory than their limit.
+        wanted: How many workers there would be if the machines had room for them; 0: as many as `workers`.
+        quarantined: Jobs that were given up, as they ended every worker that tried them.
+        nodes_lost: Machines that went away with the workers on them.
+        waiting: Why nothing runs, "" if it does.
 
     """
 
@@ -55,6 +59,10 @@ class PoolStatus:
     deaths: int = 0
     timeouts: int = 0
     over_memory: int = 0
+    wanted: int = 0
+    quarantined: int = 0
+    nodes_lost: int = 0
+    waiting: str = ""
 
     def __str__(self) -> str:
         """One line: "2 of 2 workers busy, 0.8 GiB held, 0.5 GiB at most by one; 3 died"."""
