@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Observer",
+    "Pace",
     "Phase",
     "Progress",
     "StageProgress",
@@ -154,6 +156,47 @@ def several(*observers: Observer) -> Observer:
     One that raises an exception is switched off with one warning; the others and the run go on.
     """
     return _Several(list(observers))
+
+
+@dataclass(slots=True)
+class Pace:
+    """Candidates per second, lately: what an earlier process did, or this one yesterday, does not count.
+
+    Attributes:
+        window: Over so many seconds at least.
+        units: And over so many units at least, so that a search of slow candidates has a speed as well.
+
+    """
+
+    window: float = 60.0
+    units: int = 20
+    _phase: Phase | None = None
+    _first: deque[tuple[float, tuple[int, ...]]] = field(default_factory=deque)
+    _latest: tuple[int, ...] = ()
+
+    def add(self, progress: Progress, now: float) -> None:
+        """Take note of how far a run is; `now` is in seconds."""
+        counts = (progress.done, *(stage.entered for stage in progress.stages))
+        if progress.phase is not self._phase or len(counts) != len(self._latest) or counts < self._latest:
+            self._phase = progress.phase
+            self._first.clear()
+        self._latest = counts
+        first = self._first
+        if not first or (first[-1][1] != counts and now - first[-1][0] >= self.window / 60):
+            first.append((now, counts))
+        while len(first) > 1 and now - first[1][0] >= self.window and counts[0] - first[1][1][0] >= self.units:
+            first.popleft()
+
+    def rates(self, now: float) -> tuple[float | None, ...]:
+        """Return units per second, then the candidates that entered each stage per second; None while unknown."""
+        if not self._first:
+            return (None,)
+        begun, counts = self._first[0]
+        seconds = now - begun
+        return tuple(
+            (latest - before) / seconds if latest > before and seconds > 0 else None
+            for latest, before in zip(self._latest, counts, strict=True)
+        )
 
 
 def interval_of(value: float, error: float) -> tuple[float, float]:
