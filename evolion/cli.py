@@ -20,6 +20,7 @@ from evolion.cli_data import data
 from evolion.cli_evaluate import evaluate
 from evolion.cli_interrupt import Interrupted, interruptible
 from evolion.cli_programs import COMMANDS
+from evolion.cli_report import report
 from evolion.cli_store import store
 from evolion.cli_text import JSON
 from evolion.errors import InputError, JobError
@@ -145,7 +146,7 @@ def status(folder: str, as_json: bool) -> None:
     print(json.dumps(data) if as_json else "\n".join(status_lines(data)))
 
 
-for command in (*COMMANDS, data, store, evaluate, compare):
+for command in (*COMMANDS, data, store, evaluate, compare, report):
     cli.add_command(command)
 
 

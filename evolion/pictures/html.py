@@ -14,7 +14,7 @@ from evolion.pictures.material import Material, Picture, gather
 from evolion.pictures.page_style import STYLE_SHEET, inline, swatch
 from evolion.pictures.words import by_kind, findings, missing
 
-__all__ = ["page", "write_html"]
+__all__ = ["document", "page", "said", "said_plainly", "write_html"]
 
 NOTHING = '<p class="gap">There is nothing to show.</p>\n'
 
@@ -107,17 +107,34 @@ def page(
     material = gather(report, rows)
     pictures = [make(material) for make in PICTURES]
     links = [("summary", "Summary"), *((p.name, p.title) for p in pictures), ("tables", "Tables")]
-    menu = "".join(f'<li><a href="#{name}">{said(text)}</a></li>\n' for name, text in links)
     terms = "".join(f"<dt>{said(name)}</dt><dd>{said(text)}</dd>\n" for name, text in (details or {}).items())
     made = f'<section id="details"><h2>How it was made</h2>\n<dl>\n{terms}</dl></section>\n' if terms else ""
     printed = f"<section><h2>As text</h2>\n<pre>{said(text_table)}</pre></section>\n" if text_table else ""
+    body = (
+        f"{summary(material)}{''.join(figure(material, picture) for picture in pictures)}{numbers(material)}"
+        f"{made}{printed}"
+    )
+    return document(title, links, body)
+
+
+def document(title: str, links: Sequence[tuple[str, str]], body: str, *, style: str = "", lead: str = "") -> str:
+    """Return a whole page: its heading, the menu, and what is within.
+
+    Args:
+        title: Heading.
+        links: Identifiers of sections with what the menu calls them.
+        body: The sections, as markup.
+        style: Style sheet beside the one that all pages have.
+        lead: Markup between heading and menu.
+
+    """
+    menu = "".join(f'<li><a href="#{name}">{said(text)}</a></li>\n' for name, text in links)
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{said(title)}</title>\n<style>\n{STYLE_SHEET}</style>\n</head>\n<body>\n<header><h1>{said(title)}</h1>\n"
-        f'<nav aria-label="Contents"><ul>\n{menu}</ul></nav></header>\n<main>\n{summary(material)}'
-        f"{''.join(figure(material, picture) for picture in pictures)}{numbers(material)}{made}{printed}"
-        "</main>\n</body>\n</html>\n"
+        f"<title>{said(title)}</title>\n<style>\n{STYLE_SHEET}{style}</style>\n</head>\n<body>\n"
+        f'<header><h1>{said(title)}</h1>\n{lead}<nav aria-label="Contents"><ul>\n{menu}</ul></nav></header>\n<main>\n'
+        f"{body}</main>\n</body>\n</html>\n"
     )
 
 

@@ -124,12 +124,12 @@ SHAPES = {
 """Markers as paths around the origin."""
 
 
-def swatch(look: Look) -> str:
-    """Return a piece of an optimizer's line with its marker, for a legend beside its name."""
+def swatch(look: Look, *, line: bool = True) -> str:
+    """Return a piece of a line with its marker, or the marker alone, for a legend beside its name."""
     colour, width = f"var({variable(look.colour)})", 0.8 if look.control else 1.8
     dash = f' stroke-dasharray="{" ".join(f"{width * part:g}" for part in look.dash)}"' if look.dash else ""
+    stroke = f'<path d="M0 0H42" style="stroke:{colour}" stroke-width="{width}"{dash}/>' if line else ""
     return (
-        '<svg viewBox="0 -7 42 14" aria-hidden="true">'
-        f'<path d="M0 0H42" style="stroke:{colour}" stroke-width="{width}"{dash}/>'
+        f'<svg viewBox="0 -7 42 14" aria-hidden="true">{stroke}'
         f'<path d="{SHAPES[look.marker]}" transform="translate(21 0)" style="fill:{colour}"/></svg>'
     )
