@@ -8,6 +8,7 @@ other statements share it. Both are equal in every process and on every machine.
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
@@ -16,8 +17,7 @@ from hashlib import blake2b
 import numpy as np
 from numpy.typing import NDArray
 
-from evolion.primitives.dataflow import DataFlow, Reference, data_flow, live_statements
-from evolion.primitives.kinds import Kind
+from evolion.primitives.dataflow import DataFlow, Reference, data_flow
 from evolion.primitives.ops import OPS
 from evolion.primitives.probing import PLAIN, TAME, has_decomposition, probe_updates
 from evolion.primitives.program import Program
@@ -33,30 +33,25 @@ def _hash(*parts: bytes) -> bytes:
     return blake2b(b"".join(parts), digest_size=_DIGEST_SIZE).digest()
 
 
-def structural_key(program: Program) -> str:
+def structural_key(program: Program, flow: DataFlow | None = None) -> str:
     """Return a digest of the data flow that reaches an update, as 32 hexadecimal digits.
 
     Equal keys mean equal programs but for names, dead code, the order of commutative arguments and of slots. Slots are
     numbered in the order in which a walk from the update meets them; where two commutative arguments differ by
-    nothing but which slot they read, the walk takes them as written, and a swap of the two may go unseen.
+    nothing but which slot they read, the walk takes them as written, and a swap of the two may go unseen. Pass the data
+    flow where it is known.
     """
-    flow = data_flow(program)
-    order = sorted(live_statements(program, flow)[0])
+    flow = flow or data_flow(program)
     tokens: dict[Reference, bytes] = {h.name: _constant(h.value) for h in program.hyperparameters}
-    kinds: dict[str, Kind] = {}
     for parameter in program.parameters:
-        if parameter.slot:
-            kinds[parameter.name] = parameter.kind
-        else:
-            tokens[parameter.name] = _entry("input", parameter.name)
-    anonymous: dict[Reference, bytes] | None = None
-    if len(kinds) > 1 and _written_order_matters(program, flow, order):
-        unnumbered: dict[Reference, bytes] = {name: _entry("slot", str(kind)) for name, kind in kinds.items()}
-        anonymous = _extended(tokens | unnumbered, program, flow, order)
-    numbered = _slot_order(program, flow, anonymous)
-    for number, name in enumerate(numbered):
-        tokens[name] = _entry(f"slot{number}", str(kinds[name]))
-    _extended(tokens, program, flow, order)
+        tokens[parameter.name] = b"" if parameter.slot else _entry("input", parameter.name)
+    readers = _add_tokens(tokens, program, flow, range(len(program.statements)))
+    numbered = _slot_order(program, flow, tokens, readers)
+    kinds = {slot.name: str(slot.kind) for slot in program.parameters if slot.slot}
+    # What reads a slot that no update depends on is no part of the key, but has to have some token.
+    tokens |= {name: _entry("slot", kind) for name, kind in kinds.items()}
+    tokens |= {name: _entry(f"slot{number}", kinds[name]) for number, name in enumerate(numbered)}
+    _add_tokens(tokens, program, flow, readers)
     parts = [_token(flow.update, tokens), *[_token(flow.next_slots[name], tokens) for name in numbered]]
     return _hash(b"protected" if program.protected else b"plain", *parts).hex()
 
@@ -67,64 +62,66 @@ def _entry(role: str, name: str) -> bytes:
     return (role + name).encode().ljust(_DIGEST_SIZE, b"\0")
 
 
-def _token(reference: Reference, tokens: dict[Reference, bytes]) -> bytes:
+def _token(reference: Reference, tokens: Mapping[Reference, bytes]) -> bytes:
     return _constant(reference) if isinstance(reference, float) else tokens[reference]
 
 
-def _extended(
-    tokens: dict[Reference, bytes], program: Program, flow: DataFlow, order: list[int]
-) -> dict[Reference, bytes]:
-    """Add the tokens of the statements to those of what a program starts from, in place."""
+def _add_tokens(tokens: dict[Reference, bytes], program: Program, flow: DataFlow, order: Iterable[int]) -> list[int]:
+    """Add the tokens of statements to those of what a program starts from, in place.
+
+    A slot that is not numbered yet has an empty token. So has then what reads it, at first or second hand; these
+    statements are returned, in order.
+    """
     statements, arguments = program.statements, flow.arguments
+    readers = []
     for index in order:
         op = statements[index].op
         parts = [_constant(r) if r.__class__ is float else tokens[r] for r in arguments[index]]
+        if b"" in parts:
+            tokens[index] = b""
+            readers.append(index)
+            continue
         if op in _COMMUTATIVE:
             parts.sort()
         if op == "identity":
             tokens[index] = parts[0]
         else:
             tokens[index] = blake2b(_NAMES[op] + b"".join(parts), digest_size=_DIGEST_SIZE).digest()
-    return tokens
+    return readers
 
 
-def _written_order_matters(program: Program, flow: DataFlow, order: list[int]) -> bool:
-    """Say whether a commutative op has several arguments that read slots, so that their order numbers the slots."""
-    statements, arguments = program.statements, flow.arguments
-    readers: set[Reference] = set(flow.next_slots)
-    for index in order:
-        # No constant is among the readers, and none equals the index of a statement: floats are told apart by type.
-        reading = [r for r in arguments[index] if r.__class__ is not float and r in readers]
-        if reading:
-            readers.add(index)
-            if len(reading) > 1 and statements[index].op in _COMMUTATIVE:
-                return True
-    return False
-
-
-def _slot_order(program: Program, flow: DataFlow, tokens: dict[Reference, bytes] | None) -> list[str]:
+def _slot_order(program: Program, flow: DataFlow, tokens: Mapping[Reference, bytes], readers: list[int]) -> list[str]:
     """Return the names of the live slots as a walk from the update meets them.
 
-    With tokens, the walk takes the arguments of a commutative op in the order of theirs; without, as written.
+    Where several arguments of a commutative op read slots, the walk takes them in the order of the tokens that they
+    would have if all slots of a kind were one.
     """
     next_slots, statements = flow.next_slots, program.statements
     found: dict[str, None] = {}
+    anonymous: dict[Reference, bytes] | None = None
     seen: set[int] = set()
-    queue = [flow.update]
-    while queue:
+    queue: list[Reference] = [flow.update]
+    # What reads no slot leads to none, and once all are found their order is known.
+    while queue and len(found) < len(next_slots):
         pending = [queue.pop(0)]
-        while pending:
+        while pending and len(found) < len(next_slots):
             reference = pending.pop()
-            if reference.__class__ is int:
-                if reference not in seen:
-                    seen.add(reference)
-                    arguments = flow.arguments[reference]
-                    if tokens is not None and statements[reference].op in _COMMUTATIVE:
-                        arguments = tuple(sorted(arguments, key=lambda argument: _token(argument, tokens)))
-                    pending += arguments[::-1]
-            elif reference in next_slots and reference not in found:
-                found[reference] = None
-                queue.append(next_slots[reference])
+            if reference.__class__ is float or tokens[reference]:
+                continue
+            if reference.__class__ is not int:
+                if reference not in found:
+                    found[reference] = None
+                    queue.append(next_slots[reference])
+            elif reference not in seen:
+                seen.add(reference)
+                leading = [r for r in flow.arguments[reference] if r.__class__ is not float and not tokens[r]]
+                if len(leading) > 1 and len(next_slots) > 1 and statements[reference].op in _COMMUTATIVE:
+                    if anonymous is None:
+                        slots = {p.name: _entry("slot", str(p.kind)) for p in program.parameters if p.slot}
+                        anonymous = {**tokens, **slots}
+                        _add_tokens(anonymous, program, flow, readers)
+                    leading.sort(key=anonymous.__getitem__)
+                pending += leading[::-1]
     return list(found)
 
 

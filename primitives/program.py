@@ -6,21 +6,19 @@ value of each state slot. The text form is in `evolion.primitives.parser` (in) a
 
 from __future__ import annotations
 
-import difflib
 import inspect
-import keyword
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from numbers import Real
-from types import MappingProxyType
+from operator import attrgetter
 from typing import SupportsFloat
 
 from evolion.primitives.kinds import Kind, widens
+from evolion.primitives.names import RESERVED, objection
 from evolion.primitives.notation import argument_text, docstring_lines, number_text, operation_text
-from evolion.primitives.op import Op
-from evolion.primitives.ops import OPS, accepted_kinds
+from evolion.primitives.ops import OPS
+from evolion.primitives.program_errors import ProgramError, refuse, unknown_op
 
 __all__ = [
     "MAXIMUM_CHARACTERS",
@@ -34,6 +32,9 @@ __all__ = [
     "ProgramError",
     "Statement",
     "infer_kinds",
+    "statement_kinds",
+    "unknown_op",
+    "valid_program",
 ]
 
 Argument = str | float
@@ -46,59 +47,13 @@ MAXIMUM_CHARACTERS = 200_000
 """The longest text that is read, and that a program may print: a bound on what a hostile text can cost."""
 
 _SURELY_SHORT = 256  # statements, parameters and hyperparameters that print less, even with the longest names
-_MAXIMUM_MESSAGE = 1000
-_MAXIMUM_NAME = 64
 
-_OPS = dict(OPS)  # looked up for every statement of every program, where a plain dict is faster
-
-RESERVED: Mapping[str, Kind] = MappingProxyType(
-    {
-        "w": Kind.TENSOR,
-        "g": Kind.TENSOR,
-        "lr": Kind.SCALAR,
-        "t": Kind.SCALAR,
-        "horizon": Kind.SCALAR,
-        "w0": Kind.TENSOR,
-        "loss": Kind.SCALAR,
-        "hess": Kind.TENSOR,
-        "noise": Kind.TENSOR,
-    }
-)
-"""The inputs that have a fixed meaning: weights, gradient, learning rate of this step, step from 1, planned number of
-steps, initial weights, loss, estimate of the Hessian diagonal, standard normal noise of the shape of the weights."""
-
-
-class ProgramError(ValueError):
-    """A program is not valid.
-
-    Attributes:
-        reason: What is wrong and what would be right.
-        line: Line in the text, from 1, or None where there is no text.
-        column: Column in the text, from 1, or None.
-        statement: Index of the statement, from 0, or None; the number of statements stands for the return.
-
-    """
-
-    def __init__(
-        self, reason: str, *, line: int | None = None, column: int | None = None, statement: int | None = None
-    ) -> None:
-        reason = reason if len(reason) <= _MAXIMUM_MESSAGE else reason[:_MAXIMUM_MESSAGE] + " …"
-        self.reason, self.line, self.column, self.statement = reason, line, column, statement
-        if line is not None:
-            where = f"line {line}, column {column}: " if column is not None else f"line {line}: "
-        elif statement is not None:
-            where = f"statement {statement + 1}: "
-        else:
-            where = ""
-        ValueError.__init__(self, where + reason)
-
-    def __reduce__(self) -> tuple[object, ...]:
-        """Let the error cross a process boundary with its position."""
-        return _rebuild_error, (self.reason, self.line, self.column, self.statement)
-
-
-def _rebuild_error(reason: str, line: int | None, column: int | None, statement: int | None) -> ProgramError:
-    return ProgramError(reason, line=line, column=column, statement=statement)
+# Looked up for every statement of every program: plain dicts, and a member of an enumeration under a name of its own.
+_RESULTS: dict[str, dict[tuple[Kind | None, ...], Kind]] = {name: {**op.signatures} for name, op in OPS.items()}
+_NO_RESULTS: dict[tuple[Kind | None, ...], Kind] = {}
+_UPDATES = frozenset(kind for kind in Kind if widens(kind, Kind.TENSOR))
+_SCALAR = Kind.SCALAR
+_CONTENT = attrgetter("target", "op", "args")
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +138,10 @@ class Program:
         infer_kinds(self)
         _check_text(self)
 
+    def __hash__(self) -> int:
+        """Hash the body alone, in few steps; programs that differ elsewhere are told apart by `==`."""
+        return hash((self.update, *map(_CONTENT, self.statements)))
+
     @property
     def slots(self) -> tuple[Parameter, ...]:
         """The state slots in the order of the signature."""
@@ -241,133 +200,87 @@ def infer_kinds(program: Program) -> tuple[Kind, ...]:
     """
     if len(program.statements) > MAXIMUM_STATEMENTS:
         raise ProgramError(f"{len(program.statements)} operations; at most {MAXIMUM_STATEMENTS} are allowed")
-    environment = _bind_signature(program)
-    kinds: list[Kind] = []
-    for index, statement in enumerate(program.statements):
-        kind = _check_statement(statement, environment, index)
-        if statement.target not in environment:
-            _check_name(statement.target, index)
-        environment[statement.target] = kind
-        kinds.append(kind)
-    end = len(program.statements)
-    kind = _argument_kind(program.update, environment, end)
-    if not widens(kind, Kind.TENSOR):
-        raise ProgramError(
-            f"the update must have the shape of the weights, but {argument_text(program.update)} is a {kind}; "
-            "multiply it with a tensor first, as in `matmul`",
-            statement=end,
-        )
-    for slot in program.parameters:
-        if slot.slot and environment[slot.name] is not slot.kind and not widens(environment[slot.name], slot.kind):
-            raise ProgramError(
-                f"slot {slot.name!r} is of kind {slot.kind} but ends as a {environment[slot.name]}; "
-                f"annotate it `{slot.name}: {environment[slot.name]}` or bring the value to its kind first",
-                statement=end,
-            )
-    return tuple(kinds)
+    kinds = _kinds_if_valid(program)
+    if kinds is None:
+        refuse(program)
+    return kinds
 
 
-def _bind_signature(program: Program) -> dict[str, Kind]:
-    environment: dict[str, Kind] = {}
+def valid_program(
+    parameters: tuple[Parameter, ...],
+    hyperparameters: tuple[Hyperparameter, ...],
+    statements: tuple[Statement, ...],
+    update: Argument,
+    protected: bool,
+) -> Program | None:
+    """Return the program of these parts, or None where it is not valid; saying why takes longer than the check."""
+    if len(statements) + len(parameters) + len(hyperparameters) > _SURELY_SHORT:
+        try:
+            return Program(parameters, hyperparameters, statements, update, protected)
+        except ProgramError:
+            return None
+    # It is checked before anybody sees it, by what its construction calls; a text as short as this needs no check.
+    program = object.__new__(Program)
+    values = (parameters, hyperparameters, statements, update, protected, "", ())
+    for name, value in zip(Program.__slots__, values, strict=True):
+        object.__setattr__(program, name, value)
+    return None if _kinds_if_valid(program) is None else program
+
+
+def statement_kinds(
+    statements: tuple[Statement, ...], scope: dict[str, Kind]
+) -> tuple[list[tuple[Kind, ...]], list[Kind]] | None:
+    """Return the kinds of the arguments of each statement and of its value, or None if an op does not take them.
+
+    The scope, kinds by name, is that of the start; it becomes that of the end.
+    """
+    arguments, results = [], []
+    known = scope.get
+    for statement in statements:
+        # A name that is bound is the common case, and this line is what most of a check's time goes to.
+        kinds = tuple([known(a) if a.__class__ is str else _constant_kind(a, scope) for a in statement.args])
+        result = _RESULTS.get(statement.op, _NO_RESULTS).get(kinds)
+        if result is None:
+            return None
+        arguments.append(kinds)
+        results.append(result)
+        scope[statement.target] = result
+    return arguments, results
+
+
+def _constant_kind(argument: Argument, scope: Mapping[str, Kind]) -> Kind | None:
+    if isinstance(argument, str):
+        return scope.get(argument)
+    return _SCALAR if type(argument) is float and math.isfinite(argument) else None
+
+
+def _kinds_if_valid(program: Program) -> tuple[Kind, ...] | None:
+    """Return what `infer_kinds` does, or None where it raises."""
+    scope: dict[str, Kind] = {}
     for parameter in program.parameters:
-        name = parameter.name
-        if name in environment:
-            raise ProgramError(f"parameter {name!r} appears twice; give each its own name")
-        if parameter.slot and name in RESERVED:
-            raise ProgramError(f"{name!r} is a reserved input and cannot be a state slot; rename the slot")
-        if not parameter.slot and RESERVED.get(name) is not parameter.kind:
-            raise ProgramError(f"{name!r} is not a reserved input; the reserved inputs are {', '.join(RESERVED)}")
-        _check_name(name, None)
-        environment[name] = parameter.kind
+        name, kind = parameter.name, parameter.kind
+        reserved = RESERVED.get(name)
+        if (reserved is not None if parameter.slot else reserved is not kind) or name in scope or objection(name):
+            return None
+        scope[name] = kind
     for hyperparameter in program.hyperparameters:
         name = hyperparameter.name
-        if name in environment:
-            raise ProgramError(f"parameter {name!r} appears twice; give each its own name")
-        if name in RESERVED:
-            raise ProgramError(f"{name!r} is a reserved input: write it before the `*`, without a default")
-        _check_name(name, None)
-        _check_constant(hyperparameter.value, None)
-        environment[name] = Kind.SCALAR
-    return environment
-
-
-def _check_statement(statement: Statement, environment: Mapping[str, Kind], index: int) -> Kind:
-    op = _OPS.get(statement.op)
-    if op is None:
-        raise ProgramError(unknown_op(statement.op), statement=index)
-    args = statement.args
-    if len(args) != op.arity:
-        raise ProgramError(
-            f"{op.name!r} takes {op.arity} argument{'s' * (op.arity != 1)}, got {len(args)}", statement=index
-        )
-    # A name that is bound is the common case, and this line is what most of a check's time goes to.
-    kinds = [
-        environment[a] if a.__class__ is str and a in environment else _argument_kind(a, environment, index)
-        for a in args
-    ]
-    result = op.signatures.get(tuple(kinds))
-    if result is None:
-        raise ProgramError(_refused_kinds(op, args, kinds), statement=index)
-    return result
-
-
-def _refused_kinds(op: Op, args: tuple[Argument, ...], kinds: list[Kind]) -> str:
-    """Say which argument of an op has a kind that it does not take, or that the arguments do not go together."""
-    for position, (kind, accepted) in enumerate(zip(kinds, accepted_kinds(op.name), strict=True)):
-        if kind not in accepted:
-            wanted = " or ".join(map(str, sorted(accepted)))
-            found = f"{argument_text(args[position])} is a {kind}"
-            return f"argument {position + 1} of {op.name!r} must be a {wanted}, but {found}"
-    together = ", ".join(f"{argument_text(argument)} ({kind})" for argument, kind in zip(args, kinds, strict=True))
-    rows = [", ".join(map(str, signature)) for signature in op.signatures if signature[0] is kinds[0]]
-    fitting = f"; with a {kinds[0]} first it takes {' or '.join(rows)}" if op.arity == 2 else ""
-    return f"the arguments of {op.name!r} do not go together: {together}{fitting}"
-
-
-def unknown_op(name: str) -> str:
-    """Say that there is no op of this name, and which one may have been meant."""
-    close = difflib.get_close_matches(name, OPS, n=1)
-    hint = f"did you mean {close[0]!r}?" if close else "`evolion ops` lists the functions"
-    return f"unknown function {name!r}; {hint}"
-
-
-def _argument_kind(argument: Argument, environment: Mapping[str, Kind], index: int) -> Kind:
-    if isinstance(argument, str):
-        kind = environment.get(argument)
-        if kind is None:
-            close = difflib.get_close_matches(argument, environment, n=1)
-            if close:
-                hint = f"did you mean {close[0]!r}?"
-            elif argument in RESERVED:
-                hint = "it is a reserved input: add it to the parameters"
-            else:
-                hint = "bind it first, or make it a state slot or a hyperparameter"
-            raise ProgramError(f"name {argument!r} is not bound here; {hint}", statement=index)
-        return kind
-    _check_constant(argument, index)
-    return Kind.SCALAR
-
-
-def _check_constant(value: object, index: int | None) -> None:
-    if type(value) is not float or not math.isfinite(value):
-        raise ProgramError(f"a constant must be a finite floating-point number, got {value!r}", statement=index)
-
-
-def _check_name(name: str, index: int | None) -> None:
-    reason = _objection(name)
-    if reason:
-        raise ProgramError(reason, statement=index)
-
-
-@lru_cache(maxsize=4096)
-def _objection(name: str) -> str:
-    if not (name.isascii() and name.isidentifier()) or keyword.iskeyword(name) or name.startswith("__"):
-        return f"{name!r} is not allowed as a name; use letters, digits and _"
-    if len(name) > _MAXIMUM_NAME:
-        return f"the name {name[:_MAXIMUM_NAME]}… is longer than {_MAXIMUM_NAME} characters; shorten it"
-    if name in OPS or name == "train":
-        return f"{name!r} is the name of a function; choose another for the variable"
-    return ""
+        if name in RESERVED or name in scope or objection(name):
+            return None
+        if _constant_kind(hyperparameter.value, {}) is None:
+            return None
+        scope[name] = _SCALAR
+    for statement in program.statements:
+        if statement.target not in scope and objection(statement.target):
+            return None
+    inferred = statement_kinds(program.statements, scope)
+    if inferred is None:
+        return None
+    for parameter in program.parameters:
+        kind = scope[parameter.name]
+        if parameter.slot and kind is not parameter.kind and not widens(kind, parameter.kind):
+            return None
+    return tuple(inferred[1]) if _constant_kind(program.update, scope) in _UPDATES else None
 
 
 def _check_text(program: Program) -> None:

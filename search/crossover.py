@@ -9,10 +9,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from evolion.primitives.dataflow import Reference, data_flow
-from evolion.primitives.keys import structural_key
 from evolion.primitives.kinds import Kind, widens
 from evolion.primitives.program import Hyperparameter, Parameter, Program, Statement
-from evolion.search.drafts import draft_of, finish, free_name, fresh_names, offer, prepared, without_statement
+from evolion.search.drafts import (
+    Draft,
+    draft_of,
+    finish,
+    free_name,
+    fresh_names,
+    offer,
+    prepared,
+    with_body,
+    without_statement,
+)
 from evolion.search.draws import shuffled
 
 if TYPE_CHECKING:
@@ -52,7 +61,7 @@ def _children(
         graft = _graft(program, mate, root) if targets else None
         for target in order(targets):
             child = None if graft is None else _planted(program, graft, target)
-            if child is not None and len(child.statements) <= longest and structural_key(child) != own:
+            if child is not None and len(child.statements) <= longest and prepared(child)[1] != own:
                 yield child
 
 
@@ -178,17 +187,20 @@ def _planted(program: Program, graft: _Graft, target: int) -> Program | None:
     draft = draft_of(program, graft.inputs, graft.slots)
     # At the start of the body every input still has its own value, whatever the program binds its name to later.
     count = len(graft.statements)
-    draft = replace(
-        draft,
-        hyperparameters=draft.hyperparameters + graft.hyperparameters,
-        statements=graft.statements + draft.statements,
+    draft = Draft(
+        draft.parameters,
+        draft.hyperparameters + graft.hyperparameters,
+        graft.statements + draft.statements,
+        graft.root if target == len(program.statements) else draft.update,
+        draft.protected,
+        draft.dormant,
     )
     if target == len(program.statements):
-        return finish(replace(draft, update=graft.root))
+        return finish(draft)
     name = program.statements[target].target
     if name in {slot.name for slot in program.slots}:
         copied = Statement(name, "identity", (graft.root,))
         at = count + target
-        return finish(replace(draft, statements=(*draft.statements[:at], copied, *draft.statements[at + 1 :])))
+        return finish(with_body(draft, (*draft.statements[:at], copied, *draft.statements[at + 1 :]), draft.update))
     shorter = without_statement(draft, count + target, graft.root)
     return None if shorter is None else finish(shorter)

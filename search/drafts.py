@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -11,9 +11,17 @@ import numpy as np
 from evolion.primitives.dataflow import data_flow, live_statements, remove_dead_code
 from evolion.primitives.keys import structural_key
 from evolion.primitives.kinds import Kind
-from evolion.primitives.op import result_kind
 from evolion.primitives.ops import OPS
-from evolion.primitives.program import RESERVED, Argument, Hyperparameter, Parameter, Program, ProgramError, Statement
+from evolion.primitives.program import (
+    RESERVED,
+    Argument,
+    Hyperparameter,
+    Parameter,
+    Program,
+    Statement,
+    statement_kinds,
+    valid_program,
+)
 from evolion.search.draws import draw_maker, pick
 
 __all__ = [
@@ -32,8 +40,11 @@ __all__ = [
     "scope_at",
     "used_later",
     "with_argument",
+    "with_body",
     "without_statement",
 ]
+
+_SCALAR = Kind.SCALAR  # a member under a name of its own is found faster than by its class
 
 Place = tuple[int, int]
 """The index of a statement and the position of one of its arguments; the number of statements stands for the update."""
@@ -91,7 +102,12 @@ def _signature_rank(parameter: Parameter) -> int:
 
 @lru_cache(maxsize=4096)
 def prepared(program: Program) -> tuple[Program, str]:
-    """Return the program without dead code and its structural key; parents are used many times."""
+    """Return the program without dead code and its structural key; what is found of a child serves it as a parent."""
+    flow = data_flow(program)
+    statements, parameters = live_statements(program, flow)
+    entries = len(program.parameters) + len(program.hyperparameters)
+    if len(statements) == len(program.statements) and len(parameters) == entries:
+        return program, structural_key(program, flow)
     live = remove_dead_code(program)
     return live, structural_key(live)
 
@@ -139,23 +155,14 @@ def offer(program: Program, inputs: tuple[str, ...] = (), slots: tuple[Parameter
 def _entry_scope(draft: Draft) -> dict[str, Kind]:
     scope = {parameter.name: parameter.kind for parameter in draft.parameters}
     for hyperparameter in draft.hyperparameters:
-        scope[hyperparameter.name] = Kind.SCALAR
+        scope[hyperparameter.name] = _SCALAR
     return scope
 
 
 def _kinds(draft: Draft) -> tuple[tuple[tuple[Kind, ...], ...], tuple[Kind, ...]] | None:
     """Return the kinds of arguments and results, or None if they do not go together."""
-    scope = _entry_scope(draft)
-    arguments, results = [], []
-    for statement in draft.statements:
-        kinds = tuple([scope[name] if isinstance(name, str) else Kind.SCALAR for name in statement.args])
-        kind = result_kind(OPS[statement.op], kinds)
-        if kind is None:
-            return None
-        arguments.append(kinds)
-        results.append(kind)
-        scope[statement.target] = kind
-    return tuple(arguments), tuple(results)
+    inferred = statement_kinds(draft.statements, _entry_scope(draft))
+    return None if inferred is None else (tuple(inferred[0]), tuple(inferred[1]))
 
 
 def scope_at(draft: Draft, position: int) -> dict[str, Kind] | None:
@@ -163,7 +170,7 @@ def scope_at(draft: Draft, position: int) -> dict[str, Kind] | None:
 
     It is None if the kinds of what stands before do not go together.
     """
-    kinds = _kinds(replace(draft, statements=draft.statements[:position]))
+    kinds = _kinds(with_body(draft, draft.statements[:position], draft.update))
     return None if kinds is None else Offer(draft, *kinds).scope(position)
 
 
@@ -172,14 +179,19 @@ def argument_at(body: Draft | Program, place: Place) -> Argument:
     return body.update if place[0] == len(body.statements) else body.statements[place[0]].args[place[1]]
 
 
+def with_body(draft: Draft, statements: tuple[Statement, ...], update: Argument) -> Draft:
+    """Return the draft with other statements and another update."""
+    return Draft(draft.parameters, draft.hyperparameters, statements, update, draft.protected, draft.dormant)
+
+
 def with_argument(draft: Draft, place: Place, argument: Argument) -> Draft:
     """Return the draft with another argument at a place."""
     index, position = place
     if index == len(draft.statements):
-        return replace(draft, update=argument)
+        return with_body(draft, draft.statements, argument)
     old = draft.statements[index]
     changed = Statement(old.target, old.op, (*old.args[:position], argument, *old.args[position + 1 :]))
-    return replace(draft, statements=(*draft.statements[:index], changed, *draft.statements[index + 1 :]))
+    return with_body(draft, (*draft.statements[:index], changed, *draft.statements[index + 1 :]), draft.update)
 
 
 def places_of(body: Draft | Program, start: int = 0) -> list[Place]:
@@ -272,7 +284,7 @@ def without_statement(draft: Draft, index: int, replacement: Argument | None) ->
     target = draft.statements[index].target
     statements = draft.statements[:index] + draft.statements[index + 1 :]
     if replacement is None or replacement == target:
-        return replace(draft, statements=statements)
+        return with_body(draft, statements, draft.update)
     changed = list(statements)
     update = draft.update
     captured = False
@@ -284,13 +296,13 @@ def without_statement(draft: Draft, index: int, replacement: Argument | None) ->
             args = tuple([replacement if argument == target else argument for argument in statement.args])
             changed[position] = Statement(statement.target, statement.op, args)
         if statement.target == target:
-            return replace(draft, statements=tuple(changed))
+            return with_body(draft, tuple(changed), update)
         captured = captured or statement.target == replacement
     if update == target:
         if captured:
             return None
         update = replacement
-    return replace(draft, statements=tuple(changed), update=update)
+    return with_body(draft, tuple(changed), update)
 
 
 def finish(draft: Draft, rng: np.random.Generator | None = None, vocabulary: tuple[str, ...] = ()) -> Program | None:
@@ -318,7 +330,7 @@ def finish(draft: Draft, rng: np.random.Generator | None = None, vocabulary: tup
         if unbound:
             # A statement that the edit left dead may no longer be valid: the new ones must not read it.
             body = tuple([statement for index, statement in enumerate(draft.statements) if index in statements])
-            bound = _bind_slots(replace(draft, statements=body), unbound, rng, vocabulary)
+            bound = _bind_slots(with_body(draft, body, draft.update), unbound, rng, vocabulary)
             if bound is None:
                 return None
             draft = bound
@@ -326,16 +338,13 @@ def finish(draft: Draft, rng: np.random.Generator | None = None, vocabulary: tup
     body = draft.statements
     if len(statements) < len(body):
         body = tuple([statement for index, statement in enumerate(body) if index in statements])
-    try:
-        return Program(
-            parameters=tuple([parameter for parameter in draft.parameters if parameter.name in parameters]),
-            hyperparameters=tuple([h for h in draft.hyperparameters if h.name in parameters]),
-            statements=body,
-            update=draft.update,
-            protected=draft.protected,
-        )
-    except ProgramError:
-        return None
+    return valid_program(
+        tuple([parameter for parameter in draft.parameters if parameter.name in parameters]),
+        tuple([h for h in draft.hyperparameters if h.name in parameters]),
+        body,
+        draft.update,
+        draft.protected,
+    )
 
 
 def _bind_slots(
@@ -362,7 +371,7 @@ def _bind_slots(
         if not values:
             return None
         statements += (Statement(slot.name, "interp", (pick(values, rng), slot.name, rng.random())),)
-    return replace(draft, statements=statements)
+    return with_body(draft, statements, draft.update)
 
 
 def _made_from(statements: tuple[Statement, ...], slots: set[str]) -> set[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -29,6 +30,7 @@ from evolion.search.drafts import (
     places_of,
     used_later,
     with_argument,
+    with_body,
     without_statement,
 )
 from evolion.search.draws import (
@@ -55,6 +57,8 @@ __all__ = [
     "scale",
     "scale_at",
 ]
+
+_WHOLE_UPDATES = frozenset([kind for kind in Kind if widens(kind, Kind.TENSOR)])
 
 SCALED_SHARE = 0.5
 """How often a modification of a constant scales it; otherwise it draws a new argument."""
@@ -112,7 +116,7 @@ def insert(
 
 
 def _inserted(draft: Draft, position: int, *statements: Statement) -> Draft:
-    return replace(draft, statements=(*draft.statements[:position], *statements, *draft.statements[position:]))
+    return with_body(draft, (*draft.statements[:position], *statements, *draft.statements[position:]), draft.update)
 
 
 def _insert_at_a_use(
@@ -166,9 +170,15 @@ def _takes(offered: Offer, place: Place, kind: Kind) -> bool:
     """Say whether the argument at a place may be of a kind, the others being as they are."""
     index, position = place
     if index == len(offered.arguments):
-        return widens(kind, Kind.TENSOR)
-    kinds = offered.arguments[index]
-    return (*kinds[:position], kind, *kinds[position + 1 :]) in OPS[offered.draft.statements[index].op].signatures
+        return kind in _WHOLE_UPDATES
+    return kind in _accepted(offered.draft.statements[index].op, offered.arguments[index], position)
+
+
+@cache
+def _accepted(op: str, kinds: tuple[Kind, ...], position: int) -> frozenset[Kind]:
+    """Return the kinds that the argument at a position of an op may have, the others being as they are."""
+    signatures = OPS[op].signatures
+    return frozenset([kind for kind in Kind if (*kinds[:position], kind, *kinds[position + 1 :]) in signatures])
 
 
 def delete(
@@ -227,7 +237,9 @@ def _modify_at(offered: Offer, place: Place, rng: np.random.Generator, config: M
     scope = offered.scope(place[0])
     if isinstance(old, str):
         del scope[old]
-    accepted = frozenset([kind for kind in Kind if _takes(offered, place, kind)])
+    accepted = _WHOLE_UPDATES
+    if place[0] < len(draft.statements):
+        accepted = _accepted(draft.statements[place[0]].op, offered.arguments[place[0]], place[1])
     # A constant update learns nothing.
     share = config.new_constant_share if place[0] < len(draft.statements) else 0.0
     while True:

@@ -10,7 +10,6 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from evolion.primitives.keys import structural_key
 from evolion.primitives.kinds import Kind
 from evolion.primitives.ops import LION, OPS, VOCABULARIES
 from evolion.primitives.program import RESERVED, Parameter, Program
@@ -210,7 +209,7 @@ def breed(program: Program, rng: np.random.Generator, config: MutationConfig, ma
         checked.add(row.name)
         child = row.apply(program, rng, config, mate)
         if child is not None and len(child.statements) <= longest:
-            own = structural_key(child)
+            own = prepared(child)[1]
             if own != key:
                 return Child(child, row.name, own)
     raise NoProgramError(

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from evolion.primitives.dataflow import DataFlow, Reference, data_flow
-from evolion.primitives.keys import structural_key
 from evolion.primitives.kinds import Kind
 from evolion.primitives.ops import OPS
 from evolion.primitives.program import Argument, Parameter, Program, Statement
@@ -23,6 +22,7 @@ from evolion.search.drafts import (
     offer,
     prepared,
     with_argument,
+    with_body,
 )
 from evolion.search.draws import pick, scaled, shuffled
 
@@ -50,8 +50,8 @@ def _swapped(program: Program, pairs: Iterable[tuple[int, int]]) -> Iterator[Pro
     for first, second in pairs:
         statements = list(draft.statements)
         statements[first], statements[second] = statements[second], statements[first]
-        child = finish(replace(draft, statements=tuple(statements)))
-        if child is not None and structural_key(child) != own:
+        child = finish(with_body(draft, tuple(statements), draft.update))
+        if child is not None and prepared(child)[1] != own:
             yield child
 
 
@@ -103,7 +103,7 @@ def replace_op(
     draft = offer(program).draft
     old = draft.statements[index]
     changed = Statement(old.target, pick(names, rng), old.args)
-    return finish(replace(draft, statements=(*draft.statements[:index], changed, *draft.statements[index + 1 :])))
+    return finish(with_body(draft, (*draft.statements[:index], changed, *draft.statements[index + 1 :]), draft.update))
 
 
 @dataclass(frozen=True, slots=True)

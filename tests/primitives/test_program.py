@@ -7,7 +7,8 @@ import random
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from strategies import programs, random_program, random_prose
 
 from evolion.primitives.kinds import Kind, widens
@@ -24,6 +25,7 @@ from evolion.primitives.program import (
     ProgramError,
     Statement,
     infer_kinds,
+    valid_program,
 )
 
 W = Parameter("w", Kind.TENSOR, slot=False)
@@ -298,3 +300,62 @@ def test_the_generator_takes_any_ops(name: str) -> None:
     rng = random.Random(name)
     found = {s.op for _ in range(60) for s in random_program(rng, ops=(name,)).statements}
     assert name in found <= {name, "identity"}
+
+
+def corrupted(start: Program, rng: random.Random) -> dict[str, Any]:
+    """The parts of a program, up to three of them changed at random, mostly for the worse."""
+    names: list[Any] = ["w", "g", "m", "u", "lr", "hess", "sign", "__x", "é", 0.5, math.inf, 1, *OPS]
+    kinds = list(Kind)
+    parts: dict[str, Any] = {
+        "parameters": list(start.parameters),
+        "hyperparameters": list(start.hyperparameters),
+        "statements": list(start.statements),
+        "update": start.update,
+    }
+    for _ in range(rng.randrange(4)):
+        part = rng.choice(list(parts))
+        texts = [name for name in names if isinstance(name, str)]
+        if part == "update":
+            parts[part] = rng.choice(names)
+            continue
+        made: dict[str, Any] = {
+            "parameters": Parameter(rng.choice(texts), rng.choice(kinds), rng.random() < 0.5),
+            "hyperparameters": Hyperparameter(rng.choice(texts), rng.choice([0.5, math.nan, 1, "g"])),  # type: ignore[arg-type]
+            "statements": Statement(
+                rng.choice(texts), rng.choice(texts), tuple(rng.choices(names, k=rng.randrange(4)))
+            ),
+        }
+        entries = parts[part]
+        at = rng.randrange(len(entries) + 1)
+        change = rng.randrange(4) if at < len(entries) else 0
+        if part == "statements" and change == 3:
+            old = entries[at]
+            entries[at] = Statement(old.target, old.op, tuple(rng.sample(old.args, len(old.args))))
+        else:
+            entries[at : at + (change > 0)] = [] if change == 1 else [made[part]]
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in parts.items()}
+
+
+@settings(max_examples=400)
+@given(start=programs(), seed=st.integers(0, 2**32), protected=st.booleans())
+def test_a_program_made_without_a_reason_is_made_as_by_its_class(start: Program, seed: int, protected: bool) -> None:
+    """The way that skips the words for what is wrong lets in what construction lets in, and nothing else."""
+    parts = corrupted(start, random.Random(seed)) | {"protected": protected}
+    made = valid_program(**parts)
+    try:
+        usual = Program(**parts)
+    except ProgramError:
+        assert made is None
+        return
+    assert made == usual
+    assert hash(made) == hash(usual)
+    assert pickle.loads(pickle.dumps(made)) == usual
+    assert str(made) == str(usual)
+
+
+def test_a_long_program_is_made_as_by_its_class() -> None:
+    """The bound on a printed text holds for a program that is made without a reason, too."""
+    name = "u" * 64
+    fits, too_long = (tuple(Statement(name, "sign", ("g",)) for _ in range(count)) for count in (300, 4000))
+    assert valid_program((W, G), (), fits, name, False) == Program((W, G), (), fits, name)
+    assert valid_program((W, G), (), too_long, name, False) is None
