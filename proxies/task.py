@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from evolion.proxies.data.arrays import digest, freeze
 from evolion.proxies.data.pools import pools
+from evolion.proxies.data.provided import provided
 from evolion.proxies.data.source import SPLITS, Info, Source, Split
 from evolion.proxies.data.streams import batch_order
 from evolion.proxies.data.uri import open_source
@@ -114,6 +115,7 @@ class ModelTask:
 
     def __init__(self, spec: TaskSpec, *, source: Source | None = None, model: nn.Module | None = None) -> None:
         self.spec = spec
+        self._own_data = source is not None
         if source is not None:
             self.source = source
         if model is not None:
@@ -152,7 +154,8 @@ class ModelTask:
 
     @cached_property
     def _splits(self) -> Mapping[Split, Batch]:
-        made: Mapping[Split, Batch] = freeze(pools(self.source, self.spec))
+        given = None if self._own_data else provided(self.spec)
+        made: Mapping[Split, Batch] = freeze(pools(self.source, self.spec) if given is None else given)
         return made
 
     @cached_property
