@@ -9,13 +9,13 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
-from typing import cast, final
+from typing import TYPE_CHECKING, cast, final
 
 from evolion.evaluators.containment import Assignment, Containment
 from evolion.evaluators.environment import numerics_tag, settings
@@ -25,12 +25,16 @@ from evolion.evaluators.worker import (
     Death,
     EvaluateFunction,
     Event,
+    Placed,
     TagFunction,
     Work,
     default_function,
     describe,
     reference,
 )
+
+if TYPE_CHECKING:
+    Pipe = Connection[tuple[Assignment, ...], Event]
 
 
 def process_evaluator(
@@ -55,30 +59,36 @@ def process_evaluator(
 @final
 @dataclass(frozen=True, slots=True, eq=False)
 class ProcessWorker:
-    """A worker process and the driver's end of its pipe."""
+    """A worker process and the driver's end of its pipe; `living` holds all that were not killed."""
 
     process: SpawnProcess
-    connection: "Connection[Assignment, Event]"
+    connection: "Pipe"
+    living: "set[ProcessWorker]" = field(repr=False)
 
-    def send(self, assignment: Assignment) -> None:
-        """Hand over a job."""
+    def send(self, assignments: tuple[Assignment, ...]) -> None:
+        """Hand over jobs."""
         try:
-            self.connection.send(assignment)
+            self.connection.send(assignments)
         except (BrokenPipeError, ConnectionResetError):
             return  # It has died: `receive` will say so.
 
-    def receive(self) -> Event:
-        """The message that has arrived, or the end of the process."""
+    def receive(self) -> list[Event]:
+        """The messages that have arrived, or the end of the process."""
+        events: list[Event] = []
         try:
-            if self.connection.poll():
-                return self.connection.recv()
+            while self.connection.poll():
+                events.append(self.connection.recv())
         except (EOFError, OSError):
             pass
+        else:
+            if events:
+                return events
         self.process.join(1.0)
-        return Death(_ending(self.process.exitcode))
+        return [*events, Death(_ending(self.process.exitcode))]
 
     def kill(self) -> None:
         """End the process and wait until it is gone."""
+        self.living.discard(self)
         self.process.kill()
         self.process.join()
         self.process.close()
@@ -88,9 +98,15 @@ class ProcessWorker:
 @final
 @dataclass(frozen=True, slots=True)
 class ProcessWorkers:
-    """Worker processes, as a pool wants them."""
+    """Worker processes, as a pool wants them. Each answer comes at once, through a pipe."""
 
     work: Work
+    living: set[ProcessWorker] = field(default_factory=set)
+
+    @property
+    def streams(self) -> bool:
+        """Answers come one by one."""
+        return True
 
     def start(self) -> ProcessWorker:
         """Spawn a process; it says when it is ready."""
@@ -106,15 +122,21 @@ class ProcessWorkers:
             raise
         finally:
             theirs.close()
-        return ProcessWorker(process, ours)
+        worker = ProcessWorker(process, ours, self.living)
+        self.living.add(worker)
+        return worker
 
-    def wait(self, workers: Sequence[ProcessWorker], timeout: float | None) -> list[tuple[ProcessWorker, Event]]:
+    def wait(self, timeout: float | None) -> list[tuple[ProcessWorker, Event]]:
         """Wait for messages and deaths."""
-        sources = {worker.connection: worker for worker in workers}
-        sentinels = {worker.process.sentinel: worker for worker in workers}
+        sources = {worker.connection: worker for worker in self.living}
+        sentinels = {worker.process.sentinel: worker for worker in self.living}
         ready = wait([*sources, *sentinels], timeout)
-        found = {id(worker): worker for item in ready if (worker := _owner(item, sources, sentinels))}
-        return [(worker, worker.receive()) for worker in found.values()]
+        found = dict.fromkeys(_owner(item, sources, sentinels) for item in ready)
+        return [(worker, event) for worker in found for event in worker.receive()]
+
+    def wanted(self) -> int | None:
+        """As many as were asked for."""
+        return None
 
     def diagnose(self) -> str:
         """Nothing more is known."""
@@ -124,10 +146,8 @@ class ProcessWorkers:
         """Nothing is shared."""
 
 
-def _owner(
-    item: object, sources: "dict[Connection[Assignment, Event], ProcessWorker]", sentinels: dict[int, ProcessWorker]
-) -> ProcessWorker:
-    return sentinels[item] if isinstance(item, int) else sources[cast("Connection[Assignment, Event]", item)]
+def _owner(item: object, sources: "dict[Pipe, ProcessWorker]", sentinels: dict[int, ProcessWorker]) -> ProcessWorker:
+    return sentinels[item] if isinstance(item, int) else sources[cast("Pipe", item)]
 
 
 def _ending(code: int | None) -> str:
@@ -155,11 +175,12 @@ def _without_interrupts() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _serve(connection: "Connection[Event, Assignment]", work: Work) -> None:
+def _serve(connection: "Connection[Event, tuple[Assignment, ...]]", work: Work) -> None:
     """Answer jobs until the driver is gone: what a worker process runs."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_driver, daemon=True).start()
     go_first()
+    connection.send(Placed())
     try:
         function, ready = work.begin()
     except Exception as error:
@@ -169,13 +190,13 @@ def _serve(connection: "Connection[Event, Assignment]", work: Work) -> None:
     containment = Containment(function)
     while True:
         try:
-            assignment = connection.recv()
+            assignments = connection.recv()
         except EOFError:
             return
-        answer = containment.run(assignment)
-        connection.send(answer)
-        if answer.exhausted:
-            os._exit(1)  # The job may still be running.
+        for part in containment.run_batch(assignments):
+            connection.send(part)
+            if part.answers[-1].gives_up:
+                os._exit(1)  # The job may still be running.
 
 
 def _end_with_driver() -> None:

@@ -71,10 +71,13 @@ class PoolStatus:
             "died": self.deaths,
             "timed out": self.timeouts,
             "over the limit of memory": self.over_memory,
+            "quarantined": self.quarantined,
+            "machines lost": self.nodes_lost,
         }
         said = ", ".join(f"{count:,} {what}" for what, count in past.items() if count)
         now = f"{self.busy:,} of {self.workers:,} workers busy, {self.resident_bytes / 2**30:.1f} GiB held"
-        return f"{now}, {self.peak_resident_bytes / 2**30:.1f} GiB at most by one" + (f"; {said}" if said else "")
+        held = f"{now}, {self.peak_resident_bytes / 2**30:.1f} GiB at most by one"
+        return "; ".join(part for part in (held, said, self.waiting) if part)
 
 
 class EvaluatorUnavailable(RuntimeError):

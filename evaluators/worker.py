@@ -8,12 +8,20 @@ from typing import Any
 
 from evolion.evaluators.environment import adopt
 from evolion.evaluators.memory import resident_bytes
+from evolion.evaluators.shapes import Shape
 from evolion.evaluators.types import Job, Score, Status
 
 EvaluateFunction = Callable[[Job], Score]
 TagFunction = Callable[[], str]
 
 _MESSAGE_LENGTH = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A worker has a place to run and begins to start. `node` names the machine, "" if there is only one."""
+
+    node: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,25 +38,60 @@ class Ready:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A worker has finished its job, or has given it up because it took too much memory (`exhausted`).
+    """What became of one job.
 
-    `resident` is what the worker holds after the job, `peak` the most that it ever held, in bytes.
+    Attributes:
+        score: Its score; without meaning if `overdue`.
+        resident: What the worker holds after the job, in bytes.
+        peak: The most that the worker ever held, in bytes.
+        exhausted: The job was given up because it took too much memory. It may still run: the worker has to go.
+        overdue: The job was given up because it took too long. It may still run: the worker has to go.
+        seconds: How long the worker was busy with it.
+        shape: What the worker set up for this job and keeps for others; None if it had set up all before, or keeps
+            nothing.
+        set_up: Whether the worker had to set up anything.
+
     """
 
     score: Score
     resident: int = 0
     peak: int = 0
     exhausted: bool = False
+    overdue: bool = False
+    seconds: float = 0.0
+    shape: Shape | None = None
+    set_up: bool = False
+
+    @property
+    def gives_up(self) -> bool:
+        """Whether the job may still run."""
+        return self.exhausted or self.overdue
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """A worker has finished the next jobs of its batch, in their order.
+
+    `done`: it takes the next batch. Where it leaves jobs of this one unanswered it has to be replaced.
+    """
+
+    answers: tuple[Answer, ...]
+    done: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Death:
-    """A worker is gone, or will be as soon as it is killed. `reason` is for the log."""
+    """A worker is gone, or will be as soon as it is killed.
+
+    `reason` is for the log. `innocent`: no job can have been the cause, as the machine named `node` was lost.
+    """
 
     reason: str
+    innocent: bool = False
+    node: str = ""
 
 
-Event = Ready | Answer | Death
+Event = Placed | Ready | Answers | Death
 
 
 @dataclass(frozen=True, slots=True)

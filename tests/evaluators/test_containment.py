@@ -1,12 +1,17 @@
 import resource
+import time
+from collections.abc import Sequence
 
 import pytest
+from encoded_programs import chain, slots
 from laws.evaluator_laws import job
 from laws.job_functions import score
 
-from evolion.evaluators import containment
+from evolion.evaluators import containment, shapes
 from evolion.evaluators.containment import Assignment, Containment
+from evolion.evaluators.encoding import INSTRUCTIONS
 from evolion.evaluators.types import Job, Score, Status
+from evolion.primitives.parser import parse
 
 LIMITED = Assignment(job(0), memory=2**30)
 
@@ -60,3 +65,62 @@ def test_no_exception_of_a_job_ends_the_thread_of_jobs(memory: int | None) -> No
     contained = Containment(raises)
     assert contained.run(Assignment(job(0), memory)).score.status is Status.CRASHED
     assert contained.run(Assignment(job(1), memory)).score == score(job(1))
+
+
+def hang(item: Job) -> Score:
+    time.sleep(600)
+    return score(item)
+
+
+@pytest.mark.parametrize("memory", [None, 2**30])
+def test_a_job_that_takes_too_long_is_told_by_its_worker(memory: int | None) -> None:
+    """The worker knows which job of a batch it was; what follows that job is left to another worker."""
+    contained = Containment(lambda item: hang(item) if item.number == 2 else score(item))
+    batch = [Assignment(job(number), memory, seconds=0.05) for number in range(5)]
+    parts = list(contained.run_batch(batch))
+    assert [(part.answers[0].overdue, part.done) for part in parts] == [(False, False), (False, False), (True, True)]
+    assert parts[0].answers[0].score == score(job(0))
+    assert 0.05 <= parts[2].answers[0].seconds < 10.0
+
+
+def test_a_batch_ends_where_the_worker_holds_too_much() -> None:
+    """A worker that is to be replaced takes no more jobs; the last of a batch says that it is."""
+    batch = [Assignment(job(number), recycle=2**50 if number < 2 else 1) for number in range(5)]
+    assert [part.done for part in Containment(score).run_batch(batch)] == [False, False, True]
+    assert [part.done for part in Containment(score).run_batch(batch[:2])] == [False, True]
+
+
+LOOPS = {
+    "few rows": slots(2),
+    "many rows": slots(30),
+    "full vocabulary": "def train(g):\n    return g / row_sum(g)\n",
+    "full vocabulary, many rows": slots(30).replace("    return m29,", "    m0 = m0 / row_sum(g)\n    return m29,"),
+    "hess": "def train(g, hess):\n    return g / hess\n",
+}
+
+
+def set_ups(programs: Sequence[str]) -> list[bool]:
+    """Whether a worker is allowed a set-up for each of these programs."""
+    contained = Containment(score)
+    jobs = [Job(i, parse(text), "score", 100, (0,), (0.1,)) for i, text in enumerate(programs)]
+    answers = [contained.run(Assignment(item, seconds=60.0, set_up=60.0)) for item in jobs]
+    assert all(answer.shape is None for answer in answers if not answer.set_up)
+    return [answer.set_up for answer in answers]
+
+
+def test_every_loop_of_the_interpreter_may_be_compiled_once() -> None:
+    """Whether a program is in time may not hang on which programs its worker had before: loops compile one by one."""
+    texts = list(LOOPS.values())
+    assert set_ups([*texts, *texts]) == [True] * len(texts) + [False] * len(texts)
+
+
+def test_what_cannot_be_interpreted_may_compile_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A compiled program shares its loop with no other; what cannot be encoded fails as a job, not before."""
+    long = [chain(INSTRUCTIONS), chain(INSTRUCTIONS).replace("cos", "sin")]
+    assert set_ups([slots(2), *long, long[0], slots(2)]) == [True, True, True, True, False]
+
+    def fails(_: object) -> None:
+        raise RuntimeError
+
+    monkeypatch.setattr(shapes, "loop_of", fails)
+    assert set_ups([slots(2), slots(2)]) == [True, True]

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from laws import job_functions
-from laws.job_functions import BEHAVIOURS, LARGE, behave, fixed_tag
+from laws.job_functions import BEHAVIOURS, LARGE, TROUBLE, behave, fixed_tag
 
 from evolion.evaluators.environment import numerics_tag
 from evolion.evaluators.inline import inline_evaluator
@@ -130,9 +130,30 @@ class WorkerLaws:
             scores = run(evaluator, [job(number, tasks.get(number, "score")) for number in range(8)])
         for number, score in scores.items():
             if number in tasks:
-                assert (score.status, score.message) == (Status.CRASHED, "killed its worker process 2 times")
+                assert (score.status, score.message) == (Status.CRASHED, "quarantined: killed 2 workers")
             else:
                 assert score == answer(behave, job(number))
+
+    def test_batches_lose_nothing_when_a_worker_dies(self, start: Start) -> None:
+        """Jobs that travel together share no fate: what dies, hangs or takes too long among them is answered alone."""
+        limits = replace(PATIENT, job=1.0, set_up=0.0, batch_seconds=5.0)
+        jobs = [job(number, "trouble_by_number") for number in range(90)]
+        with start(behave, limits=limits) as evaluator:
+            scores = run(evaluator, jobs)
+            status = evaluator.status
+        assert scores[40].message == "quarantined: killed 2 workers"
+        assert [scores[number].status for number in (60, 75)] == [Status.TIMEOUT] * 2
+        assert scores[61].message == "ValueError: no score for job 61"
+        assert all(scores[item.number] == answer(behave, item) for item in jobs if item.number not in TROUBLE)
+        assert (status.timeouts, status.quarantined, status.busy, status.nodes_lost) == (2, 1, 0, 0)
+        assert status.deaths >= 2
+
+    def test_the_order_in_which_jobs_end_changes_nothing(self, start: Start) -> None:
+        """Jobs of very different lengths overtake each other, in batches and out of them."""
+        jobs = [job(number, "sleep" if number % 7 == 0 else "score") for number in range(40)]
+        with start(behave) as evaluator:
+            forth, back = run(evaluator, jobs), run(evaluator, jobs[::-1])
+        assert forth == back == {item.number: answer(behave, item) for item in jobs}
 
     def test_a_job_whose_worker_dies_once_is_tried_again(self, start: Start, tmp_path: Path) -> None:
         """A worker lost for another reason costs no candidate."""

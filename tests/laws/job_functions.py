@@ -201,9 +201,16 @@ BEHAVIOURS: Mapping[str, Callable[[Job], Score]] = {
     )
 }
 
+TROUBLE = {40: "end_process", 60: "hang", 61: "fail", 75: "hang_with_the_interpreter"}
+"""Jobs of one kind, so that they travel together, and what those of these numbers do."""
+
+
+def trouble_by_number(job: Job) -> Score:
+    return BEHAVIOURS[TROUBLE.get(job.number, "score")](job)
+
 
 def behave(job: Job) -> Score:
-    return BEHAVIOURS[job.task](job)
+    return trouble_by_number(job) if job.task == "trouble_by_number" else BEHAVIOURS[job.task](job)
 
 
 def nothing(job: Job) -> Score:

@@ -1,0 +1,154 @@
+"""How many workers a pool has: starting them, replacing them, following a cluster that grows and shrinks."""
+
+import logging
+import time
+from typing import Generic, TypeVar, final
+
+from evolion.evaluators.seats import Seat, Seats
+from evolion.evaluators.types import EvaluatorUnavailable
+from evolion.evaluators.worker import Death, Ready
+from evolion.evaluators.workers import Limits, Worker, Workers
+
+__all__ = ["Staff"]
+
+_log = logging.getLogger(__name__)
+
+FAILED_STARTS_ALLOWED = 3
+
+_SAY_AFTER = 10.0
+_LONGEST_PAUSE = 60.0
+
+W = TypeVar("W", bound=Worker)
+
+
+@final
+class Staff(Generic[W]):
+    """The workers of a pool: `wanted` of them, or as many as their kind says that there could be.
+
+    Until a first worker is ready, workers that do not start are an error. After that nothing is: where workers go and
+    none can be had, `waiting` says so, and they are asked for again and again, ever more slowly.
+
+    `tick` and what deals with an event raise EvaluatorUnavailable.
+    """
+
+    def __init__(self, kind: Workers[W], wanted: int, limits: Limits) -> None:
+        self.kind = kind
+        self.wanted = wanted
+        self.seats: Seats[W] = Seats()
+        self.numerics: str | None = None
+        self.waiting = "no worker is ready yet"
+        self._limits = limits
+        now = time.monotonic()
+        self.start_deadline = now + limits.start
+        self._next_start = now
+        self._failed_starts = 0
+        self._complete = False
+        self._without_since: float | None = None
+        self._said = False
+
+    def fill(self, now: float) -> None:
+        """Ask for the workers that are missing."""
+        while len(self.seats) < self.wanted and now >= self._next_start:
+            try:
+                worker = self.kind.start()
+            except OSError as error:
+                if self.numerics is None:
+                    raise EvaluatorUnavailable(f"no worker can be started: {error.strerror or error}") from error
+                _log.warning("no worker can be started now (%s)", error.strerror or error)
+                self._pause()
+                return
+            self.seats.add(worker, now)
+
+    def tick(self, now: float) -> None:
+        """Follow the cluster, and look after the workers that are starting."""
+        self._resize()
+        self._check_starts(now)
+        self.fill(now)
+        self._tell(now)
+
+    def welcome(self, seat: Seat[W], worker: Ready) -> None:
+        """Let a worker that has started take jobs, if it computes with the numerics of the others."""
+        if self.numerics is not None and worker.numerics != self.numerics:
+            said = f"one with [{self.numerics}], another with [{worker.numerics}]"
+            if not self._complete:
+                raise EvaluatorUnavailable(
+                    f"workers compute with different numerics, so their scores cannot be compared: {said}"
+                )
+            _log.error("a worker that joined computes with other numerics than the run and is not used: %s", said)
+            self._pause()
+            self.replace(seat)
+            return
+        self.numerics = worker.numerics
+        self._failed_starts = 0
+        self._next_start = time.monotonic()
+        self.seats.welcome(seat, worker.resident)
+        self._complete = self._complete or self.seats.ready >= self.wanted
+
+    def failed_start(self, seat: Seat[W], death: Death) -> None:
+        """Deal with a worker that died before it was ready."""
+        _log.warning("a worker died while starting (%s); another one is started", death.reason)
+        if not death.innocent:
+            self._pause()
+        if self.numerics is None and self._failed_starts >= FAILED_STARTS_ALLOWED:
+            raise EvaluatorUnavailable(
+                f"no worker starts: {self._failed_starts} died in a row while starting, the last with {death.reason}"
+            )
+        self.replace(seat)
+
+    def replace(self, seat: Seat[W]) -> None:
+        """Have another worker in the place of this one."""
+        self.remove(seat)
+        self.fill(time.monotonic())
+
+    def remove(self, seat: Seat[W]) -> None:
+        """Do without a worker."""
+        self.seats.remove(seat)
+        seat.worker.kill()
+
+    def close(self) -> None:
+        """Do without any worker."""
+        for seat in self.seats:
+            self.remove(seat)
+        self.kind.close()
+
+    def _pause(self) -> None:
+        """Count a start that failed: if many do, one after another, the next ones wait."""
+        self._failed_starts += 1
+        # A machine that is lost takes all that are starting there with it: that is no reason to wait.
+        beyond = self._failed_starts - FAILED_STARTS_ALLOWED
+        pause = 0.0 if beyond < 0 else min(_LONGEST_PAUSE, 2.0 ** min(beyond, 10))
+        self._next_start = time.monotonic() + pause
+
+    def _resize(self) -> None:
+        wanted = self.kind.wanted()
+        if wanted is None or wanted == self.wanted:
+            return
+        _log.info("there is room for %d workers now, for %d before", wanted, self.wanted)
+        self.wanted = wanted
+        # Those at work go when they are done, or with their machine.
+        while len(self.seats) > wanted and (seat := self.seats.spare()):
+            self.remove(seat)
+
+    def _check_starts(self, now: float) -> None:
+        if now >= self.start_deadline:
+            self._complete = True
+            if self.numerics is None:
+                raise EvaluatorUnavailable(f"no worker was ready within {self._limits.start:g} s{self.kind.diagnose()}")
+        while (seat := self.seats.longest_starting()) and now >= seat.since + self._limits.start:
+            _log.warning("a worker was not ready after %g s; another one is started", self._limits.start)
+            self._pause()
+            self.replace(seat)
+
+    def _tell(self, now: float) -> None:
+        """Say when there is nobody to work, and when there is again."""
+        if self.seats.ready:
+            if self._said:
+                _log.warning("there are workers again: the run goes on")
+            self.waiting, self._without_since, self._said = "", None, False
+        elif self._without_since is None:
+            self._without_since = now
+            self.waiting = "no worker is ready" if self.numerics else "no worker is ready yet"
+        elif self.numerics is not None and not self._said and now - self._without_since >= _SAY_AFTER:
+            self._said = True
+            self.waiting = f"all workers are gone, waiting for others{self.kind.diagnose()}"
+            _log.warning("%s; the run goes on by itself when there are some", self.waiting)
