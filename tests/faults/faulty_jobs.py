@@ -8,6 +8,7 @@ import hashlib
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -43,6 +44,12 @@ def sound_score(job: Job) -> Score:
     )
     loss = sum(losses.values()) / len(losses)
     return Score(Status.OK, loss, (loss,), job.steps, 0.01, loss / 2, job.learning_rates[0], runs)
+
+
+def slow_score(job: Job) -> Score:
+    """A score that takes long enough for something to happen meanwhile."""
+    time.sleep(0.05)
+    return sound_score(job)
 
 
 def _drawn(*name: object) -> float:
