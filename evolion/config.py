@@ -14,6 +14,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from evolion.config_algorithms import (
+    AdaptationConfig,
+    ConstantsConfig,
+    IslandsConfig,
+    ParetoConfig,
+    QualityDiversityConfig,
+    RestartConfig,
+)
 from evolion.config_steps import AblationConfig, ConfirmationConfig, RetestConfig, RetestTask
 from evolion.config_types import (
     CONFIRMATION_SEEDS,
@@ -41,8 +49,14 @@ __all__ = [
     "CONFIRMATION_SEEDS",
     "SEEDS_OF_STAGES",
     "AblationConfig",
+    "AdaptationConfig",
     "ConfirmationConfig",
+    "ConstantsConfig",
+    "IslandsConfig",
     "MutationWeights",
+    "ParetoConfig",
+    "QualityDiversityConfig",
+    "RestartConfig",
     "RetestConfig",
     "RetestTask",
     "RunConfig",
@@ -89,7 +103,8 @@ class SearchConfig:
     """Which programs are tried.
 
     Attributes:
-        algorithm: Regularized evolution, or one of its controls.
+        algorithm: Regularized evolution, as it is, with `restarts`, on `islands` or with `constants-cma`;
+            `quality-diversity`; `pareto`; or a control: `random`, `constants-only`.
         warm_start: Program spec of the first program, whose arithmetic (`@protected` or plain) all others share.
         budget: Number of candidates that are generated.
         lag: Candidate i depends on the scores of candidates below i - lag alone, so that up to lag + 1 are in flight.
@@ -99,12 +114,28 @@ class SearchConfig:
             comparisons, reductions, matrix ops, the other reserved inputs and a spare state slot of each kind.
         maximum_statements: The longest program that a mutation may produce.
         mutations: Relative frequencies of the mutations.
+        adapt_mutations: Whether the frequencies follow what has paid.
+        adaptation: How they do.
+        restarts: When the algorithm `restarts` begins anew.
+        islands: What the algorithm `islands` has.
+        quality_diversity: What `quality-diversity` keeps the best of.
+        pareto: What `pareto` keeps low beside the value of a candidate.
+        constants: How much `constants-cma` gives to the constants of promising programs.
         alike: Whether a candidate that almost does what an earlier one did, within what noise hides, takes its score
             instead of being trained.
 
     """
 
-    algorithm: Literal["regularized-evolution", "random", "constants-only"] = "regularized-evolution"
+    algorithm: Literal[
+        "regularized-evolution",
+        "restarts",
+        "islands",
+        "quality-diversity",
+        "pareto",
+        "constants-cma",
+        "random",
+        "constants-only",
+    ] = "regularized-evolution"
     warm_start: Text = "adamw_seed"
     budget: Count = 2000
     lag: Count = 32
@@ -113,11 +144,26 @@ class SearchConfig:
     vocabulary: Literal["lion", "full"] = "lion"
     maximum_statements: Annotated[int, Field(strict=True, ge=1, le=4096)] = 30
     mutations: MutationWeights = MutationWeights()
+    adapt_mutations: Annotated[bool, Field(strict=True)] = False
+    adaptation: AdaptationConfig = AdaptationConfig()
+    restarts: RestartConfig = RestartConfig()
+    islands: IslandsConfig = IslandsConfig()
+    quality_diversity: QualityDiversityConfig = QualityDiversityConfig()
+    pareto: ParetoConfig = ParetoConfig()
+    constants: ConstantsConfig = ConstantsConfig()
     alike: Annotated[bool, Field(strict=True)] = True
 
     def __post_init__(self) -> None:
         if self.tournament > self.population:
             raise ValueError(f"tournament ({self.tournament}) is larger than population ({self.population})")
+        if self.algorithm == "restarts" and self.restarts.patience <= self.lag:
+            # Fewer, and a population ended before the first child of its start was told.
+            raise ValueError(f"restarts.patience ({self.restarts.patience}) must be larger than lag ({self.lag})")
+        if self.algorithm == "islands" and self.tournament > self.population // self.islands.count:
+            raise ValueError(
+                f"tournament ({self.tournament}) is larger than an island: {self.population} seats on "
+                f"{self.islands.count} islands are {self.population // self.islands.count} on each"
+            )
 
 
 def _check_rates(rates: tuple[float, ...] | None) -> None:

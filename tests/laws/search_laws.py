@@ -1,15 +1,13 @@
 """What every search algorithm must keep to, whatever its strategy; one subclass with a fixture runs them all."""
 
 import dataclasses
-import json
-import os
-import pickle
-import subprocess
-import sys
-from collections.abc import Callable, Iterable
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from pydantic import TypeAdapter
 
 from evolion.primitives.dataflow import remove_dead_code
 from evolion.primitives.keys import structural_key
@@ -18,17 +16,7 @@ from evolion.primitives.program import Program
 from evolion.search.types import SEED, Candidate, Fitness, Search
 
 Score = Callable[[Candidate], Fitness | None]
-
-REPLAY = """
-import json, pickle, sys
-search, candidates, fitness = pickle.load(sys.stdin.buffer)
-state = search.initial()
-programs = {candidate.number: candidate.program for candidate in candidates}
-for candidate, value in zip(candidates, fitness):
-    state = search.tell(state, candidate, value)
-asked = [search.ask(state, number, programs) for number in range(1, 31)]
-print(json.dumps([[c.number, c.parent, c.mutation, c.mate, c.key, str(c.program)] for c in asked]))
-"""
+LAGS = (0, 1, 7, 64)
 
 
 def toy_fitness(candidate: Candidate) -> Fitness | None:
@@ -37,151 +25,196 @@ def toy_fitness(candidate: Candidate) -> Fitness | None:
     return None if len(text) % 5 == 0 and candidate.number else (float(sum(map(ord, text)) % 97), float(len(text)))
 
 
-def programs_of(candidates: Iterable[Candidate]) -> dict[int, Program]:
-    """What a driver gives an algorithm: the programs of candidates by their numbers."""
-    return {candidate.number: candidate.program for candidate in candidates}
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What a driver did: the candidates, what was told of them, and the state after so many were told."""
+
+    candidates: list[Candidate]
+    told: list[Fitness | None]
+    states: list[Any]
+
+    @property
+    def state(self) -> Any:
+        return self.states[-1]
+
+    @property
+    def programs(self) -> dict[int, Program]:
+        return {candidate.number: candidate.program for candidate in self.candidates}
 
 
-def driven(search: Search[Any], count: int, lag: int = 4, score: Score = toy_fitness) -> tuple[Any, list[Candidate]]:
-    """Run as the driver does, `lag` candidates in flight; return the last state and all candidates."""
-    state = search.initial()
-    candidates: list[Candidate] = []
-    for number in range(count):
-        if number >= lag:
-            told = candidates[number - lag]
-            state = search.tell(state, told, score(told))
-        candidates.append(search.ask(state, number, programs_of(candidates)))
-    for told in candidates[max(0, count - lag) :]:
-        state = search.tell(state, told, score(told))
-    return state, candidates
+def driven(search: Search[Any], count: int, lag: int = 4, score: Score = toy_fitness) -> Run:
+    """Ask for candidate i when i - lag have been told, as the driver does; at the end all have been told."""
+    run = Run([], [], [search.initial()])
+    programs: dict[int, Program] = {}  # of those told and of candidate 0: an algorithm may look up no other
+    for number in range(count + lag):
+        if number > lag:
+            candidate = run.candidates[number - lag - 1]
+            run.told.append(score(candidate))
+            run.states.append(search.tell(run.state, candidate, run.told[-1]))
+            programs[candidate.number] = candidate.program
+        if number < count:
+            run.candidates.append(search.ask(run.state, number, programs))
+            programs[0] = run.candidates[0].program
+    last = run.candidates[-1]
+    run.told.append(score(last))
+    run.states.append(search.tell(run.state, last, run.told[-1]))
+    return run
+
+
+def adapter_of(search: Search[Any]) -> TypeAdapter[Any]:
+    """What writes and reads a state in a checkpoint."""
+    return TypeAdapter(type(search.initial()))
 
 
 class SearchLaws:
-    """Subclasses give the fixtures `make` (random seed to algorithm) and `seed_program`."""
+    """Subclasses give the class-scoped fixtures `make` (random seed to algorithm), `seed_program` and `longest`.
 
-    def test_candidate_zero_is_the_seed(self, make: Callable[[int], Search[Any]], seed_program: Program) -> None:
+    The search must take part with few seats (about ten), so that members leave within sixty candidates.
+    """
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def search(cls, make: Callable[[int], Search[Any]]) -> Search[Any]:
+        return make(3)
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def run(cls, search: Search[Any]) -> Run:
+        return driven(search, 60)
+
+    def test_candidate_zero_is_the_seed(self, search: Search[Any], seed_program: Program) -> None:
         """The seed is scored like any other candidate, so what a search gains is measured against it."""
-        search = make(3)
-        assert search.ask(search.initial(), 0, {}) == Candidate(
-            0, seed_program, None, SEED, structural_key(seed_program)
-        )
+        seed = Candidate(0, seed_program, None, SEED, structural_key(seed_program))
+        assert search.ask(search.initial(), 0, {}) == seed
 
-    def test_ask_is_pure(self, make: Callable[[int], Search[Any]]) -> None:
+    def test_ask_is_pure(self, search: Search[Any], run: Run) -> None:
         """Candidates asked again, or in another order, are the same: a run can be resumed anywhere."""
-        state, candidates = driven(make(3), 40)
-        search, programs = make(3), programs_of(candidates)
-        forwards = [search.ask(state, number, programs) for number in range(1, 20)]
-        backwards = [search.ask(state, number, programs) for number in reversed(range(1, 20))]
+        numbers = range(61, 75)
+        forwards = [search.ask(run.state, number, run.programs) for number in numbers]
+        backwards = [search.ask(run.state, number, run.programs) for number in reversed(numbers)]
         assert forwards == backwards[::-1]
 
-    def test_tell_leaves_the_old_state_alone(self, make: Callable[[int], Search[Any]]) -> None:
-        """States are values: telling makes a new one, and the old one still gives the old candidates."""
+    def test_a_candidate_hangs_on_the_state_and_its_number_alone(
+        self, make: Callable[[int], Search[Any]], run: Run
+    ) -> None:
+        """Whenever a candidate is asked for, and whoever was told in between, it is that of the run."""
         search = make(3)
-        state, candidates = driven(search, 10)
-        programs = programs_of(candidates)
-        before = [search.ask(state, number, programs) for number in range(10, 20)]
-        search.tell(state, dataclasses.replace(candidates[-1], number=10), (0.0,))
-        assert [search.ask(state, number, programs) for number in range(10, 20)] == before
+        for candidate in reversed(run.candidates):
+            state = run.states[max(0, candidate.number - 4)]
+            assert search.ask(state, candidate.number, run.programs) == candidate
 
-    def test_the_same_run_twice(self, make: Callable[[int], Search[Any]]) -> None:
-        """A run is a function of its random seed, and different seeds give different runs."""
-        assert driven(make(3), 60) == driven(make(3), 60)
-        assert driven(make(3), 60)[1] != driven(make(4), 60)[1]
-
-    def test_candidates_are_numbered_and_have_earlier_parents(self, make: Callable[[int], Search[Any]]) -> None:
-        """A parent has been told before its child was asked, and never failed."""
-        lag = 4
-        _, candidates = driven(make(5), 80, lag)
-        for number, candidate in enumerate(candidates):
-            assert candidate.number == number
-            for parent in (candidate.parent, candidate.mate):
-                assert not parent or parent <= number - lag
-                assert not parent or toy_fitness(candidates[parent]) is not None
-
-    def test_failed_candidates_change_nothing(self, make: Callable[[int], Search[Any]]) -> None:
-        """A candidate that diverged, crashed or hung can never enter the population."""
-        search = make(3)
-        state, candidates = driven(search, 30)
-        failed = search.tell(state, dataclasses.replace(candidates[-1], number=30), None)
-        assert failed == state
-
-    def test_a_revised_fitness_is_as_if_it_had_been_told(self, make: Callable[[int], Search[Any]]) -> None:
-        """What turns out later about a living candidate replaces what was told of it, and nothing else."""
-        search = make(3)
-        state, candidates = driven(search, 30)
-        for number in (30, 0):
-            newcomer = dataclasses.replace(candidates[-1], number=number)
-            revised = search.revise(search.tell(state, newcomer, (5.0, 1.0)), number, (0.5, 1.0))
-            assert revised == search.tell(state, newcomer, (0.5, 1.0))
-
-    def test_revising_leaves_the_old_state_alone(self, make: Callable[[int], Search[Any]]) -> None:
-        """States are values here too: the old one still gives the old candidates."""
-        search = make(3)
-        state, candidates = driven(search, 30)
-        programs = programs_of(candidates)
-        before = [search.ask(state, number, programs) for number in range(30, 40)]
-        for candidate in candidates:
+    def test_inputs_stay_as_they_were(self, search: Search[Any], run: Run) -> None:
+        """States are values: asking, telling and revising make new ones and leave the old ones alone."""
+        adapter, programs = adapter_of(search), run.programs
+        before = [adapter.dump_json(state) for state in run.states]
+        for state, candidate in zip(run.states[1:], run.candidates, strict=False):
+            search.ask(state, candidate.number + 1, programs)
             search.revise(state, candidate.number, None)
-            search.revise(state, candidate.number, (0.0,))
-        assert [search.ask(state, number, programs) for number in range(30, 40)] == before
+            search.revise(state, candidate.number, (0.0, 1.0))
+            search.tell(state, dataclasses.replace(candidate, number=candidate.number + 1), (0.0, 1.0))
+        assert [adapter.dump_json(state) for state in run.states] == before
+        assert programs == run.programs
 
-    def test_revising_who_has_left_changes_nothing(self, make: Callable[[int], Search[Any]]) -> None:
-        """A confirmation may come when its candidate is gone, or was never let in."""
-        search = make(3)
-        state, _ = driven(search, 30)
-        assert search.revise(state, 1_000, (0.0,)) == state == search.revise(state, 1_000, None)
+    def test_the_same_run_twice(self, make: Callable[[int], Search[Any]], run: Run) -> None:
+        """A run is a function of its random seed, and different seeds give different runs."""
+        assert driven(make(3), 60) == run
+        assert driven(make(4), 20).candidates != run.candidates[:20]
 
-    def test_who_fails_later_is_a_parent_no_more(self, make: Callable[[int], Search[Any]]) -> None:
+    def test_the_state_survives_json(self, search: Search[Any], run: Run) -> None:
+        """A checkpoint gives the state back, to the last bit of every fitness, and the run goes on as it would have."""
+        adapter = adapter_of(search)
+        for state in run.states[::15]:
+            back = adapter.validate_json(adapter.dump_json(state))
+            assert back == state
+            assert type(back) is type(state)
+            for number in (61, 62):
+                assert search.ask(back, number, run.programs) == search.ask(state, number, run.programs)
+            newcomer = dataclasses.replace(run.candidates[-1], number=61)
+            assert search.tell(back, newcomer, (0.1 + 0.2, 1e-300)) == search.tell(state, newcomer, (0.1 + 0.2, 1e-300))
+
+    @pytest.mark.parametrize("lag", LAGS)
+    def test_any_lag_works(self, make: Callable[[int], Search[Any]], lag: int) -> None:
+        """Candidates are numbered; parents were told before their child was asked for, and never failed."""
+        run = driven(make(5), 40 + lag, lag)
+        assert [candidate.number for candidate in run.candidates] == list(range(40 + lag))
+        for number, candidate in enumerate(run.candidates):
+            for parent in (candidate.parent, candidate.mate):
+                assert not parent or 0 < parent < number - lag
+                assert not parent or run.told[parent] is not None
+        assert run.candidates[0].parent is None
+
+    def test_who_failed_is_no_parent(self, search: Search[Any], run: Run) -> None:
+        """A candidate that diverged, crashed or hung can never enter the population."""
+        failed = dataclasses.replace(run.candidates[-1], number=60)
+        told = search.tell(run.state, failed, None)
+        assert_is_no_parent(search, told, run, failed)
+
+    def test_who_fails_later_is_a_parent_no_more(self, search: Search[Any], run: Run) -> None:
         """The best candidate is nobody's parent once it turns out to fail."""
-        search = make(3)
-        state, candidates = driven(search, 30)
-        best = dataclasses.replace(candidates[-1], number=30)
-        told = search.tell(state, best, (-9.0,))
-        revised = search.revise(told, 30, None)
-        programs = programs_of([*candidates, best])
-        asked = [search.ask(revised, number, programs) for number in range(31, 60)]
-        assert all(30 not in (candidate.parent, candidate.mate) for candidate in asked)
+        best = dataclasses.replace(run.candidates[-1], number=60)
+        revised = search.revise(search.tell(run.state, best, (-9.0, 1.0)), 60, None)
+        assert_is_no_parent(search, revised, run, best)
+
+    def test_revising_who_has_left_changes_nothing(self, search: Search[Any], run: Run) -> None:
+        """A confirmation may come when its candidate is gone, or was never let in."""
+        assert search.revise(run.state, 1_000, (0.0, 1.0)) == run.state == search.revise(run.state, 1_000, None)
+
+    def test_revising_to_what_was_told_changes_nothing(self, search: Search[Any], run: Run) -> None:
+        """A confirmation that confirms is no event, whether its candidate is alive or gone."""
+        for number, fitness in enumerate(run.told):
+            if fitness is not None:
+                assert search.revise(run.state, number, fitness) == run.state
+
+    def test_the_last_revision_counts(self, search: Search[Any], run: Run) -> None:
+        """What turned out about a living candidate is forgotten when something else turns out."""
+        newcomer = dataclasses.replace(run.candidates[-1], number=60)
+        told = search.tell(run.state, newcomer, (-9.0, 1.0))
+        twice = search.revise(search.revise(told, 60, (-7.0, 1.0)), 60, (-8.0, 1.0))
+        assert twice == search.revise(told, 60, (-8.0, 1.0))
 
     def test_all_failed(self, make: Callable[[int], Search[Any]]) -> None:
         """A search whose candidates all fail, the seed included, goes on from the seed."""
-        state, candidates = driven(make(3), 30, score=lambda _: None)
-        assert state == make(3).initial()
-        assert all(candidate.parent in (None, 0) for candidate in candidates)
+        run = driven(make(3), 30, score=lambda _: None)
+        assert all(candidate.parent in (None, 0) for candidate in run.candidates)
 
-    def test_programs_are_valid_and_without_dead_code(self, make: Callable[[int], Search[Any]]) -> None:
+    def test_programs_are_valid_and_without_dead_code(self, run: Run, longest: int) -> None:
         """Evaluators may take every candidate as it is, and the text of a run is all of the run."""
-        _, candidates = driven(make(3), 60)
-        for candidate in candidates[1:]:
+        for candidate in run.candidates[1:]:
             assert remove_dead_code(candidate.program) is candidate.program
             assert parse(str(candidate.program)) == candidate.program
             assert candidate.key == structural_key(candidate.program)
+            assert len(candidate.program.statements) <= longest
 
-    def test_the_state_stays_small(self, make: Callable[[int], Search[Any]]) -> None:
-        """A run of any length keeps a state of bounded size."""
-        sizes = [len(pickle.dumps(driven(make(3), count)[0])) for count in (60, 240)]
-        assert sizes[1] < 2 * sizes[0] + 1000
+    def test_no_child_is_its_parent(self, run: Run) -> None:
+        """No training is spent on a program that does by its text what its parent does."""
+        for candidate in run.candidates:
+            assert candidate.parent is None or candidate.key != run.candidates[candidate.parent].key
 
-    def test_another_process_asks_the_same(self, make: Callable[[int], Search[Any]]) -> None:
-        """Nothing depends on the process: hash seeds, caches and the order of imports do not show."""
-        search = make(3)
-        state, candidates = driven(search, 30)
-        fitness = [toy_fitness(candidate) for candidate in candidates]
-        here = [search.ask(state, number, programs_of(candidates)) for number in range(1, 31)]
-        environment = {**os.environ, "PYTHONHASHSEED": "12345"}
-        done = subprocess.run(
-            [sys.executable, "-c", REPLAY],
-            input=pickle.dumps((search, candidates, fitness)),
-            capture_output=True,
-            env=environment,
-            check=True,
-        )
-        there = json.loads(done.stdout)
-        assert there == [[c.number, c.parent, c.mutation, c.mate, c.key, str(c.program)] for c in here]
+    def test_the_state_stays_small(self, search: Search[Any], run: Run) -> None:
+        """A run of any length keeps a state of bounded size, whatever is told and revised."""
+        rng, adapter = random.Random(0), adapter_of(search)
+        state, sizes = run.state, []
+        for number in range(60, 3060):
+            told = run.candidates[number % 60 or 1]
+            parent = None if told.parent is None else number - 1 - rng.randrange(9)
+            candidate = dataclasses.replace(told, number=number, parent=parent, mate=None)
+            state = search.tell(state, candidate, (rng.random() - number / 1000, 1.0) if rng.random() < 0.7 else None)
+            if number % 10 == 0:
+                state = search.revise(state, number - 5, (rng.random(), 1.0))
+            if number in (2059, 3059):
+                sizes.append(len(adapter.dump_json(state)))
+        assert sizes[1] < 1.1 * sizes[0] + 500
 
     @pytest.mark.parametrize("seed", [0, 2**40])
-    def test_any_seed_is_allowed(self, make: Callable[[int], Search[Any]], seed: int) -> None:
+    def test_any_seed_is_allowed(self, make: Callable[[int], Search[Any]], seed: int, seed_program: Program) -> None:
         """Random seeds are not cut to 32 bits."""
-        search = make(seed)
-        programs = {0: search.ask(search.initial(), 0, {}).program}
-        other = make(seed + 2**32)
-        assert search.ask(search.initial(), 1, programs) != other.ask(other.initial(), 1, programs)
+        one, other = make(seed), make(seed + 2**32)
+        programs = {0: seed_program}
+        assert one.ask(one.initial(), 1, programs) != other.ask(other.initial(), 1, programs)
+
+
+def assert_is_no_parent(search: Search[Any], state: Any, run: Run, candidate: Candidate) -> None:
+    """Many children of a state, none of them of one candidate."""
+    programs = run.programs | {candidate.number: candidate.program}
+    children = [search.ask(state, number, programs) for number in range(61, 91)]
+    assert all(candidate.number not in (child.parent, child.mate) for child in children)

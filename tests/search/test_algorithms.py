@@ -1,18 +1,41 @@
+import json
+import os
+import pickle
 import subprocess
 import sys
 from collections.abc import Callable
 from typing import Any
 
 import pytest
-from laws.search_laws import SearchLaws
+from laws.search_laws import SearchLaws, driven, toy_fitness
 
 from evolion.primitives.kinds import Kind
-from evolion.primitives.ops import VOCABULARIES
 from evolion.primitives.parser import parse
 from evolion.primitives.program import Program
+from evolion.search.adaptation import AdaptationSettings
+from evolion.search.islands import IslandSettings
 from evolion.search.mutation import MUTATIONS, MutationConfig, mutation_config
 from evolion.search.registry import ALGORITHMS, SearchSettings, make_search
+from evolion.search.restarts import RestartSettings
 from evolion.search.types import Search
+
+LONGEST = 30
+
+REPLAY = """
+import json, pickle, sys
+asked = []
+for search, candidates, fitness in pickle.load(sys.stdin.buffer):
+    state, programs, own = search.initial(), {}, []
+    for number in range(len(candidates)):
+        if number > 4:
+            told = candidates[number - 5]
+            state = search.tell(state, told, fitness[told.number])
+            programs[told.number] = told.program
+        own.append(search.ask(state, number, programs))
+        programs[0] = candidates[0].program
+    asked.append([[c.number, c.parent, c.mutation, c.mate, c.key, str(c.program)] for c in own])
+print(json.dumps(asked))
+"""
 
 SEED = parse("""
 def train(w, g, m, v, lr, *, b1=0.9, b2=0.999, weight_decay=0.01):
@@ -23,26 +46,62 @@ def train(w, g, m, v, lr, *, b1=0.9, b2=0.999, weight_decay=0.01):
 """)
 
 
-@pytest.mark.parametrize("vocabulary", VOCABULARIES)
-@pytest.mark.parametrize("name", ALGORITHMS)
+def settings_of(seed_program: Program, seed: int, *, full: bool) -> SearchSettings:
+    """Few seats and much going on; the full vocabulary with all mutations, whose weights adapt."""
+    weights = tuple((row, 1.0) for row in MUTATIONS) if full else MutationConfig().weights
+    return SearchSettings(
+        seed_program,
+        seed,
+        12,
+        3,
+        mutation_config("full" if full else "lion", weights, LONGEST),
+        restarts=RestartSettings(patience=15),
+        islands=IslandSettings(count=3, interval=8),
+        adaptation=AdaptationSettings(window=200) if full else None,
+    )
+
+
+@pytest.mark.parametrize("full", [False, True], ids=["lion", "full-adaptive"], scope="class")
+@pytest.mark.parametrize("name", ALGORITHMS, scope="class")
 class TestSearchLaws(SearchLaws):
-    @pytest.fixture
-    def seed_program(self) -> Program:
+    @pytest.fixture(scope="class")
+    @classmethod
+    def seed_program(cls) -> Program:
         return SEED
 
-    @pytest.fixture
-    def make(self, name: str, vocabulary: str, seed_program: Program) -> Callable[[int], Search[Any]]:
-        # The paper's mutations with its vocabulary, and all of them with the full one.
-        weights = tuple((row, 1.0) for row in MUTATIONS) if vocabulary == "full" else MutationConfig().weights
-        mutation = mutation_config(vocabulary, weights, 30)
-        return lambda seed: make_search(name, SearchSettings(seed_program, seed, 10, 3, mutation))
+    @pytest.fixture(scope="class")
+    @classmethod
+    def longest(cls) -> int:
+        return LONGEST
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def make(cls, name: str, full: bool) -> Callable[[int], Search[Any]]:
+        return lambda seed: make_search(name, settings_of(SEED, seed, full=full))
+
+
+def test_another_process_asks_the_same() -> None:
+    """Nothing depends on the process: hash seeds, caches and the order of imports do not show."""
+    runs = []
+    for name in ALGORITHMS:
+        search = make_search(name, settings_of(SEED, 3, full=True))
+        runs.append((search, driven(search, 40).candidates))
+    done = subprocess.run(
+        [sys.executable, "-c", REPLAY],
+        input=pickle.dumps([(search, candidates, list(map(toy_fitness, candidates))) for search, candidates in runs]),
+        capture_output=True,
+        env={**os.environ, "PYTHONHASHSEED": "12345"},
+        check=True,
+    )
+    there = json.loads(done.stdout)
+    assert there == [[[c.number, c.parent, c.mutation, c.mate, c.key, str(c.program)] for c in run] for _, run in runs]
 
 
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_the_program_class_of_the_seed_is_kept(name: str) -> None:
     """A search does not silently move between protected and plain arithmetic."""
     seed = parse("@protected\ndef train(g, lr):\n    return lr * g / 3\n")
-    search = make_search(name, SearchSettings(seed, population=5))
+    search = make_search(name, settings_of(seed, 1, full=False))
     assert all(search.ask(search.initial(), number, {0: seed}).program.protected for number in range(20))
 
 
