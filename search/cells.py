@@ -44,9 +44,8 @@ def cell_index(descriptors: tuple[str, ...], bins: tuple[int, ...]) -> int:
 
 def cells_of(descriptors: tuple[str, ...], state: Cells) -> tuple[tuple[dict[str, str], Member], ...]:
     """Return for each filled cell what its programs have in common, by descriptor, and the best of them."""
-    places = empty_grid(descriptors).int_to_grid_index([cell.index for cell in state.filled])
     rows = []
-    for cell, bins in zip(state.filled, places, strict=True):
+    for cell, bins in zip(state.filled, _bins_of(descriptors, state), strict=True):
         labels = {name: DESCRIPTORS[name].labels[bin] for name, bin in zip(descriptors, bins, strict=True)}
         rows.append((labels, tournament_winner(cell.members)))
     return tuple(rows)
@@ -60,11 +59,17 @@ def grid_archive(descriptors: tuple[str, ...], state: Cells) -> Any:
     with the stage reached and what is left is a share of the next.
     """
     archive = _make_grid(descriptors)
-    if state.filled:
-        best = [tournament_winner(cell.members) for cell in state.filled]
-        places = archive.int_to_grid_index([cell.index for cell in state.filled])
-        archive.add([[member.number] for member in best], [_objective(m.fitness) for m in best], np.add(places, 0.5))
+    # One by one: the first batch would have Numba compile for seconds.
+    for cell, bins in zip(state.filled, _bins_of(descriptors, state), strict=True):
+        best = tournament_winner(cell.members)
+        archive.add_single([best.number], _objective(best.fitness), np.add(bins, 0.5))
     return archive
+
+
+def _bins_of(descriptors: tuple[str, ...], state: Cells) -> list[list[int]]:
+    indices = np.array([cell.index for cell in state.filled], dtype=np.int64)
+    bins: list[list[int]] = empty_grid(descriptors).int_to_grid_index(indices).tolist()
+    return bins
 
 
 def _objective(fitness: Fitness | None) -> float:

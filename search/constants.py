@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import lru_cache
 
 from evolion.primitives.keys import structural_key
 from evolion.primitives.program import Argument, Hyperparameter, Program
@@ -24,6 +25,7 @@ LARGEST = 50.0
 """The largest absolute value of a coordinate: constants of 1e-21 to 1e21, and rates of decay that are not yet one."""
 
 
+@lru_cache(maxsize=1024)
 def coordinates_of(program: Program) -> tuple[float, ...]:
     """Return the constants of a program without dead code, in the order of their first use."""
     return tuple([_coordinate(value) for value in _constants(program).values()])
@@ -36,10 +38,13 @@ def with_coordinates(program: Program, coordinates: Sequence[float]) -> Program 
     return _with_values(program, values)
 
 
+@lru_cache(maxsize=1024)
 def structure_of(program: Program) -> str:
     """Return a digest of what a program is whatever its constants are: 16 hex digits."""
     live = prepared(program)[0]
-    blank = _with_values(program, [math.copysign(1.0, value) for value in _constants(program).values()])
+    # Each its own, as two uses of one constant are not two constants.
+    values = [math.copysign(1.0 + index, value) for index, value in enumerate(_constants(program).values())]
+    blank = _with_values(program, values)
     return structural_key(live if blank is None else blank)[:16]
 
 

@@ -52,7 +52,7 @@ def places_of(living: tuple[Point, ...]) -> tuple[tuple[int, float], ...]:
     for _, group in groupby(sorted(range(len(living)), key=stage.__getitem__), key=stage.__getitem__):
         members = list(group)
         aims = np.array([(living[index].fitness[-1], *living[index].expenses) for index in members])
-        fronts = np.asarray(pareto_rank(aims))
+        fronts = np.asarray(pareto_rank(aims)) if len(members) > 1 else np.zeros(1, int)
         for front in range(int(fronts.max()) + 1):
             rows = np.flatnonzero(fronts == front)
             for row, distance in zip(rows, crowding_distances(aims[rows]), strict=True):
@@ -70,9 +70,12 @@ def crowding_distances(aims: NDArray[np.float64]) -> NDArray[np.float64]:
         aims: What is to be kept low, shape (points, objectives).
 
     """
-    _, turned = np.unique(aims[::-1], axis=0, return_index=True)
-    rows = len(aims) - 1 - turned
+    last = {tuple(point): row for row, point in enumerate(aims.tolist())}
+    rows = np.array(list(last.values()))
     distances = np.zeros(len(aims))
+    if len(rows) < 3:
+        distances[rows] = np.inf
+        return distances
     for values in aims[rows].T:
         order = np.argsort(values, kind="stable")
         increasing = values[order]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from types import MappingProxyType
 
 import numpy as np
@@ -144,12 +145,14 @@ EXPENSES: Mapping[str, Expense] = MappingProxyType(
 """What a program takes besides the luck of its training; parameters are one large matrix (`REFERENCE_SHAPES`)."""
 
 
+@lru_cache(maxsize=1024)
 def descriptors_of(program: Program, names: tuple[str, ...]) -> tuple[int, ...]:
     """Return the bins of a program by the named descriptors."""
     costs = cost(program)
     return tuple([DESCRIPTORS[name].place(program, costs) for name in names])
 
 
+@lru_cache(maxsize=1024)
 def expenses_of(program: Program, names: tuple[str, ...]) -> tuple[float, ...]:
     """Return the named expenses of a program."""
     costs = cost(program)
