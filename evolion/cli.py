@@ -10,6 +10,7 @@ import os
 import sqlite3
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +33,11 @@ __all__ = ["main"]
 
 _WORKERS = click.option("--workers", type=click.IntRange(1), metavar="N", help="Workers; as many as CPUs without it.")
 _PROGRESS = click.option("--progress", is_flag=True, help="Write a plain line now and then, for a log.")
+_LOG = click.option("--log", metavar="FILE", help="The log, as JSON lines; log.jsonl in the run folder without it.")
+_TENSORBOARD = click.option(
+    "--tensorboard", is_flag=True, help="Write event files for TensorBoard into the folder tensorboard of the run."
+)
+_TENSORBOARD_DIR = click.option("--tensorboard-dir", metavar="DIR", help="Write event files into this folder.")
 _STORE = click.option(
     "--store",
     envvar="EVOLION_STORE",
@@ -66,6 +72,9 @@ def cli() -> None:
 @_STORE
 @click.option("--seed", type=click.IntRange(0, 2**31 - 1), metavar="N", help="The seed of the search.")
 @_PROGRESS
+@_LOG
+@_TENSORBOARD
+@_TENSORBOARD_DIR
 @JSON
 def search(
     config: str | None,
@@ -77,12 +86,15 @@ def search(
     store: str | None,
     seed: int | None,
     progress: bool,
+    log: str | None,
+    tensorboard: bool,
+    tensorboard_dir: str | None,
     as_json: bool,
 ) -> None:
     """Search for an optimizer, retest it beside the baselines, export it."""
+    from evolion.cli_watch import Watching, observed
     from evolion.config_text import read_config
     from evolion.run_files import check_free
-    from evolion.view import view_on
 
     settings = read_config(config, overrides, seed=seed).pinned()
     check_free(Path(out))
@@ -96,7 +108,8 @@ def search(
             f"search.lag lets {held} candidates be in flight: for a full batch --set search.lag={batch}", err=True
         )
     options: dict[str, Any] = {"workers": workers, "ray": ray, "batch": batch, "store": store}
-    with interruptible(lambda: _kept(out)), view_on(sys.stderr, quiet=as_json, lines=progress) as observer:
+    watching = Watching.of(out, as_json, progress, log, tensorboard, tensorboard_dir)
+    with interruptible(lambda: _kept(out)), observed(watching, "search") as observer:
         result = discover(settings, Path(out), observer=observer, **options)
     _print_result(result, as_json)
 
@@ -108,6 +121,9 @@ def search(
 @_BATCH
 @_STORE
 @_PROGRESS
+@_LOG
+@_TENSORBOARD
+@_TENSORBOARD_DIR
 @JSON
 def resume(
     folder: str,
@@ -116,11 +132,14 @@ def resume(
     batch: int | None,
     store: str | None,
     progress: bool,
+    log: str | None,
+    tensorboard: bool,
+    tensorboard_dir: str | None,
     as_json: bool,
 ) -> None:
     """Continue an interrupted run; print the table of a finished one."""
+    from evolion.cli_watch import Watching, observed
     from evolion.store import RunStore
-    from evolion.view import view_on
 
     RunStore.open(folder, readonly=True).close()  # what cannot be opened is said before anything heavy loads
     from evolion.driver import resume
@@ -128,19 +147,28 @@ def resume(
 
     prepare()
     options: dict[str, Any] = {"workers": workers, "ray": ray, "batch": batch, "store": store}
-    with interruptible(lambda: _kept(folder)), view_on(sys.stderr, quiet=as_json, lines=progress) as observer:
+    watching = Watching.of(folder, as_json, progress, log, tensorboard, tensorboard_dir)
+    with interruptible(lambda: _kept(folder)), observed(watching, "resume") as observer:
         result = resume(Path(folder), observer=observer, **options)
     _print_result(result, as_json)
 
 
 @cli.command()
 @click.argument("folder", metavar="DIR")
+@click.option("--watch", "watched", is_flag=True, help="Go on saying it until the run is finished, or Ctrl-C.")
+@click.option("--interval", type=click.FloatRange(0.1), default=2.0, show_default=True, metavar="SECONDS")
 @JSON
-def status(folder: str, as_json: bool) -> None:
-    """Say how far a run is, whether or not a process is at it."""
+def status(folder: str, watched: bool, interval: float, as_json: bool) -> None:
+    """Say how far a run is, whether or not a process is at it; with --json --watch a line of JSON each time."""
     from evolion.run_status import status_lines, status_of
     from evolion.store import RunStore
 
+    if watched:
+        from evolion.cli_watch import watch
+
+        with suppress(KeyboardInterrupt):
+            watch(Path(folder), sys.stdout, interval=interval, as_json=as_json)
+        return
     with RunStore.open(folder, readonly=True) as store:
         data = status_of(store)
     print(json.dumps(data) if as_json else "\n".join(status_lines(data)))

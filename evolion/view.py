@@ -37,8 +37,7 @@ def progress_line(progress: Progress, rate: float | None, driver_bytes: int = 0)
     """Return the state of a run as one plain line."""
     parts = [f"{progress.phase.value} {progress.done:,}/{progress.total:,}"]
     if rate is not None:
-        parts.append(f"{rate:.1f}/s")
-        parts.append(f"{duration_text((progress.total - progress.done) / rate)} left")
+        parts += _speed(progress, rate)
     if progress.phase is Phase.SEARCH and progress.done:
         parts.append(f"{progress.reused / progress.done:.0%} known by key")
         parts.append(f"{progress.failed / progress.done:.0%} failed")
@@ -83,10 +82,15 @@ def details(progress: Progress, rates: Sequence[float | None], driver_bytes: int
     return said + stages + best
 
 
+def _speed(progress: Progress, rate: float) -> list[str]:
+    left = progress.total - progress.done
+    return [f"{rate:.1f}/s", *([f"{duration_text(left / rate)} left"] if left > 0 else [])]
+
+
 def _best(progress: Progress) -> str:
     fitness, interval = progress.best_fitness, progress.best_interval
     assert fitness is not None
-    between = "" if interval is None else f", 95 % in {interval[0]:.4g} to {interval[1]:.4g}"
+    between = "" if interval is None else f", 95% in {interval[0]:.4g} to {interval[1]:.4g}"
     return fitness_text(fitness, progress.best_number) + between
 
 
@@ -228,7 +232,7 @@ class LiveView:
 
         parts = [f"{progress.done:,}/{progress.total:,}"]
         if rate is not None:
-            parts += [f"{rate:.1f}/s", f"{duration_text((progress.total - progress.done) / rate)} left"]
+            parts += _speed(progress, rate)
         row = Table.grid(padding=(0, 1), expand=True)
         row.add_column(no_wrap=True, min_width=8)
         row.add_column(ratio=1)

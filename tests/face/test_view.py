@@ -130,7 +130,7 @@ def test_live_view_in_eighty_columns_and_ten_lines() -> None:
         "stage 1  digits-mlp 100 steps  623 in  24.0/s  187 passed  4 waiting\n"
         "stage 2  digits-mlp            187 in   7.2/s   94 passed  1 waiting\n"
         "stage 3  zipf-lm                94 in   3.6/s   90 passed\n"
-        "best     3.25 in stage 3 (candidate 7), 95 % in 3.2 to 3.31; 31 confirmed\n"
+        "best     3.25 in stage 3 (candidate 7), 95% in 3.2 to 3.31; 31 confirmed\n"
         "def train(g):\n"
         "    return g\n"
     )
@@ -141,7 +141,7 @@ def test_line_in_full() -> None:
     assert progress_line(FULL, 18.5, 2**29) == (
         "search 1,240/2,000, 18.5/s, 0:41 left, 33% known by key, 7% failed, 623/187/94 entered the stages and "
         "90 finished, 31 confirmed in 7% of the training time, restart 1, best 3.25 in stage 3 (candidate 7), "
-        "95 % in 3.2 to 3.31, workers 2 of 4 busy, 3 ready, 6 wanted, 0.8 GiB held, driver 0.5 GiB, 1 died"
+        "95% in 3.2 to 3.31, workers 2 of 4 busy, 3 ready, 6 wanted, 0.8 GiB held, driver 0.5 GiB, 1 died"
     )
     stuck = Progress(Phase.SEARCH, 0, 9, workers=PoolStatus(2, waiting="no machine has a free CPU"))
     assert progress_line(stuck, None) == (
