@@ -11,7 +11,7 @@ def local_ray() -> Iterator[None]:
     """One Ray for all tests: starting it takes seconds. Its workers find the functions of the tests by PYTHONPATH."""
     import ray
 
-    from evolion.evaluators.ray_pool import connect
+    from evolion.evaluators.ray_connection import connect
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
