@@ -10,7 +10,7 @@ from statistics import median
 from evolion.config import RunConfig, StageConfig
 from evolion.evaluators.stages import Stage, counting
 from evolion.proxies.registry import get_spec
-from evolion.records import Confirmation, Outcome
+from evolion.records import Confirmation, Outcome, Standing
 from evolion.store import RunStore
 
 __all__ = [
@@ -112,6 +112,16 @@ class History:
             stage: median(errors) * math.sqrt(config.confirmation.seeds / seeds[stage])
             for stage, errors in found.items()
         }
+
+    def standings(self) -> list[Standing]:
+        """Return the last word on every candidate that has a fitness, best first."""
+        found = []
+        for number, outcome in self.outcomes.items():
+            confirmed = self.confirmations.get(number)
+            fitness = outcome.fitness if confirmed is None else confirmed.fitness
+            if fitness is not None:
+                found.append(Standing(number, fitness, confirmed is not None))
+        return sorted(found, key=lambda standing: standing.rank)
 
     def change(self, number: int, errors: dict[int, float]) -> Change | None:
         """Return how a candidate compares with its parent; None without parent, or where one of the two failed."""

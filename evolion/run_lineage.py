@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from evolion.discovered.nearest import Nearest
     from evolion.primitives.program import Program
 
-__all__ = ["ancestors", "changed_lines", "lineage_of", "source_of"]
+__all__ = ["ancestors", "changed_lines", "lineage_of", "readable", "source_of"]
 
 MOST_STEPS = 40
 """So many steps are shown one by one; of more, those with the largest effects."""
@@ -25,6 +25,8 @@ MOST_STEPS = 40
 MOST_LINES = 300
 MOST_CHANGED = 24
 LONGEST_LINE = 400
+_LONGEST_COMPARED = 300
+"""Statements; of longer programs the nearest known optimizer would take long to find."""
 
 
 def ancestors(history: History, number: int) -> list[int]:
@@ -157,43 +159,59 @@ def _joined(before: LineageStep, step: LineageStep) -> LineageStep:
 def source_of(store: RunStore, number: int) -> Source:
     """Return the winner, or a candidate, with its differences from the warm start and the nearest known optimizer."""
     from evolion.discovered.nearest import nearest
-    from evolion.primitives.parser import parse
-    from evolion.primitives.simplify import simplify
 
     winner = store.winner()
     record = store.candidate(number)
     assert record is not None
+    title = "The winner" if winner is not None else "The best so far"
     text = record.text if winner is None else winner.text
-    program = parse(text)
-    near = nearest(program)
-    seed = _bare(program_of(store.config.search.warm_start))
-    notes = []
+    program = readable(text)
+    if program is None:
+        note = "This version cannot read the program, so it is shown as it is and compared with nothing."
+        return Source("\n".join(bounded(text.splitlines(), MOST_LINES)), title, "", "", (), (), (), (note,))
+    found = readable(record.text)
     if winner is not None:
-        before, after = len(parse(record.text).statements), len(program.statements)
+        before, after = 0 if found is None else len(found.statements), len(program.statements)
         became = f"{before} statements became {after}" if before != after else "it kept its length"
-        notes.append(f"Candidate {number} after simplification and ablation: {became}.")
+        note = f"Candidate {number} after simplification and ablation: {became}."
     else:
-        simple = simplify(program)
-        program = simple if len(simple.statements) < len(program.statements) else program
-        notes.append(f"Candidate {number}, by the exact rules of simplification; the best so far, not retested.")
-    shown = bounded(str(program).splitlines(), MOST_LINES)
+        program, note = _shorter(program), f"Candidate {number}, simplified by the exact rules; it was not retested."
+    near = nearest(program) if len(program.statements) <= _LONGEST_COMPARED else None
+    own, seed = str(_bare(program)), str(_bare(program_of(store.config.search.warm_start)))
     return Source(
-        text="\n".join(shown),
-        title="The winner" if winner is not None else "The best so far",
+        text="\n".join(bounded(str(program).splitlines(), MOST_LINES)),
+        title=title,
         nearest="" if near is None else str(near),
         nearest_name="" if near is None else near.name,
-        from_nearest=() if near is None else whole_difference(str(_fitted(near)), str(_bare(program))),
-        from_seed=whole_difference(str(seed), str(_bare(program))),
+        from_nearest=() if near is None else whole_difference(str(_fitted(near)), own),
+        from_seed=whole_difference(seed, own),
         ablated=tuple(_ablated(removal) for removal in store.get_record("ablation") or ()),
-        notes=tuple(notes),
+        notes=(note,),
     )
+
+
+def readable(text: str) -> Program | None:
+    """Return the program of a text, None for one that this version cannot read."""
+    from evolion.primitives.parser import parse
+    from evolion.primitives.program import ProgramError
+
+    try:
+        return parse(text)
+    except ProgramError:
+        return None
+
+
+def _shorter(program: Program) -> Program:
+    from evolion.primitives.simplify import simplify
+
+    simple = simplify(program)
+    return simple if len(simple.statements) < len(program.statements) else program
 
 
 def _text(text: str) -> str:
     """Return a program text without what is said about it."""
-    from evolion.primitives.parser import parse
-
-    return str(_bare(parse(text)))
+    program = readable(text)
+    return text if program is None else str(_bare(program))
 
 
 def _bare(program: Program) -> Program:

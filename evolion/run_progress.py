@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 from evolion.evaluators.protocol.report import Estimate
 from evolion.pictures.run_material import Leader, MutationUse, Progress, Track
 from evolion.records import Confirmation, Outcome, Standing
 from evolion.run_history import History, confirmation_told, first_value
-from evolion.search.types import SEED
+from evolion.run_lineage import readable
 from evolion.store import RunStore
 
-__all__ = ["kind_of", "leaders_of", "mutations_of", "progress_of", "with_interval"]
+__all__ = ["Learned", "kind_of", "leaders_of", "learned", "mutations_of", "progress_of", "with_interval"]
 
 QUANTILE = 1.96
 """Of the normal distribution, for 95 %: the noise is pooled over many confirmations."""
@@ -21,7 +23,8 @@ MOST_POINTS = 700
 MOST_CHANGES = 200
 LEADERS = 10
 _LOOKED_AT = 200
-_RESTART = "restart"
+_CHECKPOINT = "checkpoint"
+"""The record of a run that holds the state of its search, as JSON."""
 
 
 def kind_of(mutation: str) -> str:
@@ -45,8 +48,52 @@ def _thinned(places: Sequence[int], most: int) -> list[int]:
     return [places[round(i * (len(places) - 1) / (most - 1))] for i in range(most)]
 
 
-def progress_of(history: History, totals: Mapping[int, float]) -> Progress:
-    """Return how the best value fell in the furthest stage that any candidate finished."""
+@dataclass(frozen=True, slots=True)
+class Learned:
+    """What the state of a search says, at its last checkpoint.
+
+    Attributes:
+        restarts: The last candidate told before each of the latest restarts.
+        weights: The share of each mutation in draws, where mutations adapt.
+
+    """
+
+    restarts: tuple[int, ...] = ()
+    weights: Mapping[str, float] = field(default_factory=dict)
+
+
+def learned(store: RunStore) -> Learned:
+    """Return what the state of a search says. Other versions may keep it in another form: what is not found is left."""
+    record = store.get_record(_CHECKPOINT)
+    state = _table(record).get("state")
+    weights = _table(_table(state).get("credits")).get("weights")
+    inner = _table(_table(state).get("inner", state))
+    restarts = [_table(restart).get("after") for restart in _rows(inner.get("restarts"))]
+    pairs = [row for row in _rows(weights) if isinstance(row, list) and [type(part) for part in row] == [str, float]]
+    total = math.fsum(weight for _, weight in pairs)
+    return Learned(
+        tuple(after for after in restarts if isinstance(after, int)),
+        {name: weight / total for name, weight in pairs} if total > 0 else {},
+    )
+
+
+def _table(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _rows(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def progress_of(history: History, totals: Mapping[int, float], restarts: Sequence[int] = ()) -> Progress:
+    """Return how the best value fell in the furthest stage that any candidate finished.
+
+    Args:
+        history: The run.
+        totals: Training steps until each candidate was told.
+        restarts: The last candidate told before each restart.
+
+    """
     fit = [outcome for outcome in history.outcomes.values() if outcome.fitness is not None]
     stage = max((outcome.stage or 0 for outcome in fit), default=-1)
     there = {outcome.number: first_value(outcome) for outcome in fit if outcome.stage == stage}
@@ -66,7 +113,7 @@ def progress_of(history: History, totals: Mapping[int, float]) -> Progress:
         shown=len(values),
         first=_track(first, values, totals),
         confirmed=_confirmed(history, stage, totals),
-        restarts=tuple((number + 1, totals.get(number, 0.0)) for number in _thinned(_restarts(history), MOST_CHANGES)),
+        restarts=tuple((number + 1, totals[number]) for number in restarts if number in totals),
         end=(len(history.outcomes), totals.get(last, 0.0)),
     )
 
@@ -101,17 +148,8 @@ def _confirmed(history: History, stage: int, totals: Mapping[int, float]) -> Tra
     )
 
 
-def _restarts(history: History) -> list[int]:
-    """Return the candidates with which the search began anew: a restart, or the warm start once more."""
-    return [
-        number
-        for number, made in history.made.items()
-        if number in history.outcomes and number and (made.mutation == SEED or made.mutation.startswith(_RESTART))
-    ]
-
-
-def mutations_of(history: History, errors: dict[int, float]) -> tuple[MutationUse, ...]:
-    """Return what each kind of mutation has led to, the most frequent first."""
+def mutations_of(history: History, errors: dict[int, float], weights: Mapping[str, float]) -> tuple[MutationUse, ...]:
+    """Return what each kind of mutation has led to, the most frequent first, with its share in draws if known."""
     counts: dict[str, list[int]] = {}
     best: tuple[float, ...] = (math.inf,)
     kinds: dict[str, str] = {}
@@ -134,7 +172,8 @@ def mutations_of(history: History, errors: dict[int, float]) -> tuple[MutationUs
         )
         for place, is_so in enumerate(ended):
             row[place] += is_so
-    return tuple(MutationUse(name, *row) for name, row in sorted(counts.items(), key=lambda item: -item[1][0]))
+    ranked = sorted(counts.items(), key=lambda item: -item[1][0])
+    return tuple(MutationUse(name, *row, share=weights.get(name)) for name, row in ranked)
 
 
 def _first_rank(outcome: Outcome) -> tuple[float, float] | None:
@@ -145,7 +184,6 @@ def _first_rank(outcome: Outcome) -> tuple[float, float] | None:
 def leaders_of(store: RunStore, history: History, winner: int | None) -> tuple[Leader, ...]:
     """Return the best candidates that differ by more than a rescaling of the learning rate, and the warm start."""
     from evolion.primitives.keys import behavioural_key
-    from evolion.primitives.parser import parse
 
     alike: dict[str, int] = {}
     for made in history.made.values():
@@ -154,28 +192,28 @@ def leaders_of(store: RunStore, history: History, winner: int | None) -> tuple[L
     behaviours: set[str] = set()
     kinds: set[str] = set()
     looked_at = 0
-    for place, standing in enumerate(store.standings(), start=1):
-        made = history.made.get(standing.number)
+    for place, standing in enumerate(history.standings(), start=1):
+        made = history.made[standing.number]
         wanted = standing.number in (0, winner)
         enough = len(kinds) >= LEADERS or looked_at >= _LOOKED_AT
-        if made is None or (not wanted and (enough or made.behaviour in behaviours)):
+        if not wanted and (enough or made.behaviour in behaviours):
             continue
         record = store.candidate(standing.number)
         assert record is not None
-        program = parse(record.text)
+        program = readable(record.text)
         looked_at += 1
-        kind = behavioural_key(program, up_to_lr=True)
+        kind = made.behaviour if program is None else behavioural_key(program, up_to_lr=True)
         behaviours.add(made.behaviour)
         if (enough or kind in kinds) and not wanted:
             continue
         kinds.add(kind)
-        count = alike[made.behaviour]
-        found.append(_leader(history, standing, place, winner, len(program.statements), count))
+        length = None if program is None else len(program.statements)
+        found.append(_leader(history, standing, place, winner, length, alike[made.behaviour]))
     return tuple(found)
 
 
 def _leader(
-    history: History, standing: Standing, place: int, winner: int | None, statements: int, alike: int
+    history: History, standing: Standing, place: int, winner: int | None, statements: int | None, alike: int
 ) -> Leader:
     number, outcome = standing.number, history.outcomes.get(standing.number)
     confirmation = history.confirmations.get(number)

@@ -19,7 +19,7 @@ from evolion.records import Counts, Event
 from evolion.run_files import is_running, write_atomically
 from evolion.run_history import Spending, read_history, spending
 from evolion.run_lineage import lineage_of, source_of
-from evolion.run_progress import leaders_of, mutations_of, progress_of
+from evolion.run_progress import leaders_of, learned, mutations_of, progress_of
 from evolion.run_status import funnel
 from evolion.shared_scores import store_use
 from evolion.store import RunStore
@@ -81,7 +81,7 @@ def material_of(store: RunStore) -> RunMaterial:
     """Return all that the page of a run says."""
     history, counts, events = read_history(store), store.counts(), tuple(store.events())
     totals, spent = spending(history)
-    errors = history.errors()
+    errors, state = history.errors(), learned(store)
     winner = store.winner()
     leaders = leaders_of(store, history, winner.number if winner else None)
     shown = winner.number if winner else next((leader.number for leader in leaders if leader.place == 1), None)
@@ -94,13 +94,13 @@ def material_of(store: RunStore) -> RunMaterial:
         budget=store.config.search.budget,
         evidence=_evidence(store.get_record("table")),
         horizons=dict((store.get_record("table") or {}).get("steps", {})),
-        progress=progress_of(history, totals),
+        progress=progress_of(history, totals, state.restarts),
         funnel=tuple(_funnel(counts, store.config.stages)),
         leaders=leaders,
         lineage=lineage,
         lineage_notes=notes,
         source=None if shown is None else source_of(store, shown),
-        mutations=mutations_of(history, errors),
+        mutations=mutations_of(history, errors, state.weights),
         costs=_costs(counts, spent, events),
         faults=_faults(counts, events, store.folder),
         configuration=to_toml(store.config)[:_LONGEST_CONFIGURATION],

@@ -144,13 +144,18 @@ def mutations(material: RunMaterial) -> str:
         "Better than the parent counts first sights, of which half are better by chance where a mutation does nothing; "
         "beyond noise are those that came further or lie more than two standard errors below the parent."
     )
-    rows = [_use(use) for use in material.mutations]
+    adapted = any(use.share is not None for use in material.mutations)
+    if adapted:
+        heads.append("share in draws of late")
+        words += " Mutations that have paid are drawn more often: the last column is from the latest checkpoint."
+    rows = [_use(use, adapted) for use in material.mutations]
     return section("mutations", "Mutations", shown_table("What mutations have led to", heads, rows) + paragraph(words))
 
 
-def _use(use: MutationUse) -> list[str]:
+def _use(use: MutationUse, adapted: bool) -> list[str]:
     counts = (use.stopped, use.failed, use.known, use.better, use.resolved, use.best)
-    return [use.name, f"{use.tried:,}", *(_share(count, use.tried) for count in counts)]
+    share = ["–" if use.share is None else percent(use.share)] if adapted else []
+    return [use.name, f"{use.tried:,}", *(_share(count, use.tried) for count in counts), *share]
 
 
 def _share(count: int, whole: int) -> str:

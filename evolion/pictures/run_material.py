@@ -135,7 +135,7 @@ class Leader:
         stage: The last stage that it finished, from 1.
         first: Its value at first sight.
         confirmed: The value with fresh seeds, None if it was not confirmed.
-        statements: The length of its program.
+        statements: The length of its program, None if this version cannot read it.
         mutation: What made it.
         alike: How many candidates do the same.
 
@@ -147,7 +147,7 @@ class Leader:
     stage: int
     first: float | None
     confirmed: Estimate | None
-    statements: int
+    statements: int | None
     mutation: str
     alike: int
 
@@ -237,6 +237,7 @@ class MutationUse:
         better: Those that were better than their parent at first sight.
         resolved: Those that were better beyond noise.
         best: Those that were the best at first sight when they were told.
+        share: Its share in draws of late, where mutations adapt; None where they do not.
 
     """
 
@@ -248,6 +249,7 @@ class MutationUse:
     better: int
     resolved: int
     best: int
+    share: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -182,7 +182,8 @@ def _leader(row: Leader) -> list[str]:
     confirmed = "not confirmed"
     if row.confirmed is not None:
         confirmed = f"{number(row.confirmed.value)} ({number(row.confirmed.low)} to {number(row.confirmed.high)})"
-    cells = [name, f"{row.place:,}", str(row.stage), confirmed, number(row.first), f"{row.statements:,}", row.mutation]
+    length = "–" if row.statements is None else f"{row.statements:,}"
+    cells = [name, f"{row.place:,}", str(row.stage), confirmed, number(row.first), length, row.mutation]
     return [*cells, f"{row.alike:,}"]
 
 
