@@ -42,8 +42,8 @@ STYLE_SHEET = (
 .code{padding:.5rem .7rem;background:var(--cSHADE);font-size:.85rem;line-height:1.4;border-radius:.2rem;max-width:60rem}
 .step .code{margin:.3rem 0}
 .code ins,.code del{text-decoration:none;display:inline-block;min-width:100%}
-.code ins{color:BLUE;font-weight:bold}
-.code del{color:ORANGE}
+.code ins{font-weight:bold;box-shadow:-.4rem 0 0 BLUE}
+.code del{box-shadow:-.4rem 0 0 ORANGE}
 details{margin:1rem 0}
 summary{cursor:pointer;padding:.4rem 0;font-weight:bold}
 dd .code{margin:.2rem 0}
