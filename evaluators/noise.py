@@ -17,6 +17,7 @@ from statistics import median, variance
 
 from evolion.evaluators.metric import excess_of
 from evolion.evaluators.stages import Stage, Verdict, counting
+from evolion.evaluators.window import Window
 from evolion.proxies.score import Score, Status
 
 __all__ = ["Contest", "Noise", "bound", "fresh_stages", "standard_error"]
@@ -81,11 +82,10 @@ class Noise:
         factor = (1 - 2 / (9 * self.freedom)) ** 3
         return tuple(math.sqrt(median(found) / factor) if found else 0.0 for found in self.variances)
 
-    def after(self, stages: Sequence[Stage], verdict: Verdict, confirmed: Verdict) -> Noise:
-        """Return the noise after the confirmation of a candidate that had this verdict."""
-        assert verdict.stage is not None
+    def after(self, stages: Sequence[Stage], stage: int, confirmed: Verdict) -> Noise:
+        """Return the noise after the confirmation of a candidate that had come as far as a stage."""
         variances = list(self.variances)
-        places = counting(stages[: verdict.stage + 1])
+        places = counting(stages[: stage + 1])
         for place, score in zip(places, confirmed.scores, strict=False):
             found = logarithms(score, stages[place])
             if len(found) > 1:
@@ -119,23 +119,23 @@ class Contest:
 
     Attributes:
         share: Of the candidates, that are among the best.
-        recent: Ranks of the last candidates, oldest first.
+        recent: Ranks of the last candidates.
         best: The best rank so far.
 
     """
 
     share: float
-    recent: tuple[Rank, ...] = ()
+    recent: Window = Window(CONTEST_WINDOW)
     best: Rank | None = None
 
     def admits(self, rank: Rank) -> bool:
         """Say whether a candidate of this rank is to be confirmed."""
         if self.best is None or rank < self.best:
             return True
-        better = sum(other < rank for other in self.recent)
-        return len(self.recent) >= CONTEST_MINIMUM and better < self.share * len(self.recent)
+        told = len(self.recent)
+        return told >= CONTEST_MINIMUM and self.recent.smaller(rank) < self.share * told
 
     def after(self, rank: Rank) -> Contest:
         """Return the contest after one more candidate."""
         best = rank if self.best is None else min(rank, self.best)
-        return replace(self, recent=(*self.recent, rank)[-CONTEST_WINDOW:], best=best)
+        return Contest(self.share, self.recent.after(rank), best)

@@ -13,13 +13,14 @@ counts, as it is the one closest to what is wanted.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
 from math import inf
 from typing import Generic, Protocol, TypeVar
 
 from evolion.evaluators.metric import excess
+from evolion.evaluators.window import Window
 from evolion.primitives.program import Program
 from evolion.proxies.score import Score, Status
 
@@ -65,6 +66,7 @@ class Stage:
         learning_rates: Peak rates of which the best counts; None for the task's own grid.
         metric: "loss" or "train_loss".
         share: Share of the candidates that come into this stage, by their value in the stage before; None for all.
+        device: The class of workers that trains it.
 
     """
 
@@ -74,6 +76,7 @@ class Stage:
     learning_rates: tuple[float, ...] | None = None
     metric: str = "loss"
     share: float | None = None
+    device: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,36 +149,35 @@ class Hurdles:
 
     Attributes:
         shares: Those of the stages.
-        recent: The values of the last candidates that finished the first stage, oldest first.
+        windows: For each stage but the last, the values that the last candidates which finished the first stage had
+            there, infinity for those that did not come so far.
 
     """
 
     shares: tuple[float | None, ...]
-    recent: tuple[tuple[float, ...], ...] = ()
+    windows: tuple[Window, ...]
 
     @staticmethod
     def of(stages: Sequence[Stage]) -> Hurdles:
         """Return the hurdles before anything was told."""
-        return Hurdles(tuple(stage.share for stage in stages))
+        return Hurdles(tuple(stage.share for stage in stages), (Window(HURDLE_WINDOW),) * (len(stages) - 1))
 
     def limits(self) -> tuple[float, ...]:
         """Return for each stage the value that a candidate must reach in the stage before; infinity for any."""
         limits, overall = [inf], 1.0
-        for place, share in enumerate(self.shares[1:]):
+        for window, share in zip(self.windows, self.shares[1:], strict=True):
             overall *= 1.0 if share is None else share
-            open_to_all = share is None or len(self.recent) < HURDLE_MINIMUM
-            limits.append(inf if open_to_all else self._quantile(place, overall))
+            open_to_all = share is None or len(window) < HURDLE_MINIMUM
+            limits.append(inf if open_to_all else window.ordered[math.floor(overall * (len(window) - 1))][0])
         return tuple(limits)
-
-    def _quantile(self, place: int, share: float) -> float:
-        values = sorted(values[place] if place < len(values) else inf for values in self.recent)
-        return values[math.floor(share * (len(values) - 1))]
 
     def after(self, verdict: Verdict) -> Hurdles:
         """Return the hurdles after one more verdict."""
         if not verdict.values:
             return self
-        return replace(self, recent=(*self.recent, verdict.values)[-HURDLE_WINDOW:])
+        reached = (*verdict.values, *(inf,) * len(self.windows))
+        windows = tuple(window.after((value,)) for window, value in zip(self.windows, reached, strict=False))
+        return Hurdles(self.shares, windows)
 
 
 K = TypeVar("K")
@@ -192,8 +194,8 @@ class Scores(Protocol[K]):
         """Return the score of a key that was asked for, None while it is being worked out."""
         ...
 
-    def wait(self) -> None:
-        """Wait until at least one more score is there."""
+    def wait(self) -> Iterable[K]:
+        """Wait until at least one more score is there; return the keys of those that came."""
         ...
 
 
@@ -223,6 +225,8 @@ class Staged(Generic[K]):
     scores: Scores[K]
     _trials: dict[int, _Trial[K]] = field(default_factory=dict)
     _verdicts: dict[int, Verdict] = field(default_factory=dict)
+    _waiting: dict[K, list[int]] = field(default_factory=dict)
+    _at: dict[int, int] = field(default_factory=dict)
 
     def enter(self, ticket: int, subject: Subject, stages: Sequence[Stage], limits: Sequence[float]) -> None:
         """Send a subject into the first of its stages; `ticket` is the caller's and names the verdict."""
@@ -230,6 +234,7 @@ class Staged(Generic[K]):
             raise ValueError(f"the ticket {ticket} is taken: its verdict was not collected yet")
         key = self.scores.ask(subject, stages[0])
         self._trials[ticket] = _Trial(subject, tuple(stages), tuple(limits), key)
+        self._at[0] = self.waiting(0) + 1
         self._advance(ticket)
 
     def verdict(self, ticket: int) -> Verdict:
@@ -240,19 +245,27 @@ class Staged(Generic[K]):
         while ticket not in self._verdicts:
             if ticket not in self._trials:
                 raise KeyError(ticket)
-            self.scores.wait()
-            for waiting in tuple(self._trials):
-                self._advance(waiting)
+            for key in self.scores.wait():
+                for waiting in self._waiting.pop(key, ()):
+                    self._advance(waiting)
         return self._verdicts.pop(ticket)
+
+    def waiting(self, place: int) -> int:
+        """Return how many subjects are in the stage of this position now."""
+        return self._at.get(place, 0)
 
     def _advance(self, ticket: int) -> None:
         """Take a trial as far as the known scores go, asking for the next one that it needs."""
         trial = self._trials[ticket]
         while (score := self.scores.score(trial.key)) is not None:
+            place = len(trial.scores)
+            self._at[place] -= 1
             trial.scores.append(score)
             verdict = verdict_of(trial.stages, trial.limits, trial.scores)
             if verdict is not None:
                 del self._trials[ticket]
                 self._verdicts[ticket] = verdict
                 return
+            self._at[place + 1] = self.waiting(place + 1) + 1
             trial.key = self.scores.ask(trial.subject, trial.stages[len(trial.scores)])
+        self._waiting.setdefault(trial.key, []).append(ticket)

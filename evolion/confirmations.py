@@ -10,27 +10,70 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from evolion.config import CONFIRMATION_SEEDS, RunConfig, fresh_seeds
 from evolion.evaluators.noise import Contest, Noise, bound, fresh_stages, standard_error
 from evolion.evaluators.score_keys import ScoreKey
-from evolion.evaluators.stages import Reason, Stage, Staged, Subject, Verdict
-from evolion.records import Confirmation, Cost, Standing
+from evolion.evaluators.stages import Reason, Stage, Staged, Subject, Verdict, counting
+from evolion.primitives.parser import parse
+from evolion.records import Confirmation, Cost
 from evolion.search.types import Fitness
-from evolion.store import RunStore
 
-__all__ = ["Confirmations", "Ranking"]
+__all__ = ["Confirmations", "Known", "Waiting"]
 
 _Key = tuple[str, int]
 """Behavioural key and last stage: candidates that share both share their confirmation."""
 
+_Trained = tuple[int, tuple[float, ...] | None]
+"""A stage and its learning rates."""
+
 
 @dataclass(frozen=True, slots=True)
-class _Waiting:
+class Waiting:
+    """A candidate whose confirmation is under way.
+
+    Attributes:
+        number: The candidate.
+        subject: What is trained, as its behavioural key and its text.
+        stage: The last stage that it entered.
+        places: The stages of the confirmation.
+        rates: The learning rates of each.
+
+    """
+
     number: int
-    key: _Key
-    verdict: Verdict
+    subject: tuple[str, str]
+    stage: int
+    places: tuple[int, ...]
+    rates: tuple[tuple[float, ...] | None, ...]
+
+    @property
+    def key(self) -> _Key:
+        """What it shares its confirmation by."""
+        return self.subject[0], self.stage
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What confirmations know of the candidates told so far, as plain data.
+
+    Attributes:
+        noise: Of the scores.
+        contest: Who is among the best.
+        cost: What the search has trained.
+        evidence: Behavioural key, last stage, reason and value of each confirmation.
+        trained: By behavioural key the stages and learning rates that were trained for confirmations.
+        waiting: Those that are under way.
+
+    """
+
+    noise: Noise
+    contest: Contest
+    cost: Cost
+    evidence: tuple[tuple[str, int, Reason, float | None], ...]
+    trained: tuple[tuple[str, tuple[_Trained, ...]], ...]
+    waiting: tuple[Waiting, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +110,8 @@ class Confirmations:
     cost: Cost = field(default_factory=Cost)
     _chosen: set[_Key] = field(default_factory=set)
     _evidence: dict[_Key, _Found] = field(default_factory=dict)
-    _trained: dict[str, set[Stage]] = field(default_factory=dict)
-    _waiting: deque[_Waiting] = field(default_factory=deque)
+    _trained: dict[str, set[_Trained]] = field(default_factory=dict)
+    _waiting: deque[Waiting] = field(default_factory=deque)
 
     @staticmethod
     def of(config: RunConfig, stages: Sequence[Stage], staged: Staged[ScoreKey]) -> Confirmations:
@@ -101,7 +144,7 @@ class Confirmations:
         if self.contest.share > 0:
             rank = _fitness(verdict.stage, verdict.value)
             if key in self._chosen or number == 0 or (not reused and self.contest.admits(rank)):
-                self._choose(_Waiting(number, key, verdict), subject)
+                self._choose(number, subject, verdict)
             self.contest = self.contest if reused else self.contest.after(rank)
         known = self._evidence.get(key)
         if known is None:
@@ -110,10 +153,38 @@ class Confirmations:
             return None, known.reason
         return _fitness(verdict.stage, self._bound(verdict.stage, known.value, len(self.seeds))), verdict.reason
 
-    def _choose(self, waiting: _Waiting, subject: Subject) -> None:
+    def known(self) -> Known:
+        """Return what is known, for a checkpoint."""
+        evidence = tuple((*key, found.reason, found.value) for key, found in self._evidence.items())
+        trained = tuple((behaviour, tuple(sorted(found, key=repr))) for behaviour, found in self._trained.items())
+        return Known(self.noise, self.contest, self.cost, evidence, trained, tuple(self._waiting))
+
+    def restore(self, known: Known) -> None:
+        """Go on from what was known at a checkpoint; what was under way is asked for again."""
+        self.noise, self.contest, self.cost = known.noise, known.contest, known.cost
+        self._evidence = {
+            (behaviour, stage): _Found(reason, value) for behaviour, stage, reason, value in known.evidence
+        }
+        self._trained = {behaviour: set(found) for behaviour, found in known.trained}
+        self._chosen = set(self._evidence)
+        for waiting in known.waiting:
+            self._begin(waiting, Subject(parse(waiting.subject[1]), waiting.subject[0]))
+
+    def _choose(self, number: int, subject: Subject, verdict: Verdict) -> None:
+        assert verdict.stage is not None
+        stages = fresh_stages(self.stages, verdict, self.seeds)
+        rates = tuple(stage.learning_rates for stage in stages)
+        named = (subject.behaviour, str(subject.program))
+        places = counting(self.stages[: verdict.stage + 1])
+        self._begin(Waiting(number, named, verdict.stage, places, rates), subject)
+
+    def _begin(self, waiting: Waiting, subject: Subject) -> None:
         self._chosen.add(waiting.key)
         self._waiting.append(waiting)
-        stages = fresh_stages(self.stages, waiting.verdict, self.seeds)
+        stages = [
+            replace(self.stages[place], seeds=self.seeds, learning_rates=rates, share=None)
+            for place, rates in zip(waiting.places, waiting.rates, strict=True)
+        ]
         self.staged.enter(-1 - waiting.number, subject, stages, (math.inf,) * len(stages))
 
     def due(self, told: int, *, last: bool) -> Iterator[Confirmation]:
@@ -123,20 +194,20 @@ class Confirmations:
             found = self.staged.verdict(-1 - waiting.number)
             if waiting.key not in self._evidence:
                 self._evidence[waiting.key] = _Found(found.reason, found.value)
-                self.noise = self.noise.after(self.stages, waiting.verdict, found)
+                self.noise = self.noise.after(self.stages, waiting.stage, found)
                 self._count(waiting, found)
             yield self._confirmation(waiting, found)
 
-    def _count(self, waiting: _Waiting, found: Verdict) -> None:
+    def _count(self, waiting: Waiting, found: Verdict) -> None:
         # A behaviour that got further later, as the hurdles had moved, shares trainings with its first confirmation.
-        trained = self._trained.setdefault(waiting.key[0], set())
-        stages = fresh_stages(self.stages, waiting.verdict, self.seeds)
+        trained = self._trained.setdefault(waiting.subject[0], set())
+        stages = list(zip(waiting.places, waiting.rates, strict=True))
         new = [score for stage, score in zip(stages, found.scores, strict=False) if stage not in trained]
         trained.update(stages[: len(found.scores)])
         self.cost = self.cost.plus(new, confirming=True)
 
-    def _confirmation(self, waiting: _Waiting, found: Verdict) -> Confirmation:
-        stage = waiting.key[1]
+    def _confirmation(self, waiting: Waiting, found: Verdict) -> Confirmation:
+        stage = waiting.stage
         if found.value is None:
             return Confirmation(waiting.number, found.reason, None)
         error = standard_error(self.stages, stage, self.noise.deviations(), len(self.seeds))
@@ -151,48 +222,3 @@ class Confirmations:
 def _fitness(stage: int, value: float) -> Fitness:
     # A candidate that got further is better, whatever the values: they are means over other tasks.
     return (-float(stage), value)
-
-
-@dataclass(slots=True)
-class Ranking:
-    """The best candidate so far, for the view.
-
-    Attributes:
-        store: The run.
-        best: The standing of the best candidate.
-        text: Its program.
-
-    """
-
-    store: RunStore
-    best: Standing | None = None
-    text: str = ""
-    _confirmed: dict[int, Standing | None] = field(default_factory=dict)
-
-    def add(self, standing: Standing) -> None:
-        """Take note of a candidate that was told or confirmed."""
-        if standing.confirmed:
-            self._confirmed[standing.number] = standing
-        if self.best is None or standing.rank < self.best.rank:
-            self._set(standing)
-
-    def drop(self, number: int, told: int) -> None:
-        """Take note of a candidate that failed its confirmation, after so many were told."""
-        self._confirmed[number] = None
-        if self.best is not None and self.best.number == number:
-            self._set(min(self._standings(told), key=lambda standing: standing.rank, default=None))
-
-    def _standings(self, told: int) -> Iterator[Standing]:
-        # A resumed run holds what comes later as well: of the store only the first outcomes count, no confirmation.
-        for outcome in self.store.outcomes():
-            if outcome.number >= told:
-                return
-            first = None if outcome.fitness is None else Standing(outcome.number, outcome.fitness, confirmed=False)
-            standing = self._confirmed.get(outcome.number, first)
-            if standing is not None:
-                yield standing
-
-    def _set(self, standing: Standing | None) -> None:
-        self.best = standing
-        record = None if standing is None else self.store.candidate(standing.number)
-        self.text = record.text if record else ""

@@ -14,12 +14,13 @@ from evolion.errors import InputError, JobError, RunError
 from evolion.evaluators.score_keys import origin
 from evolion.evaluators.score_store import ScoreStore
 from evolion.evaluators.types import Evaluator, EvaluatorUnavailable
-from evolion.funnel import algorithm_of, run_search
+from evolion.funnel import run_search
 from evolion.ledger import Ledger
 from evolion.primitives.program import Program
 from evolion.records import Counts
 from evolion.retest import WINNER, Retested, finalists_of, removals_to_json, retest
 from evolion.run_status import confirmations_of, confirmations_text
+from evolion.search_settings import algorithm_of
 from evolion.shared_scores import STORE_EVENT, SharedScores, StoreUse, open_scores, store_use
 from evolion.store import RunStore
 from evolion.view import Observer, silent
@@ -211,7 +212,9 @@ def _run(store: RunStore, evaluator: Evaluator, observer: Observer, scores: Scor
         finalists = finalists_of(store, config.retest.finalists)
         if not finalists:
             raise JobError(f"every candidate of {store.folder} failed; see 'evolion status {store.folder}'")
-        _finish(store, retest(config, finalists, ledger, observer))
+        with store.database.grouped():
+            retested = retest(config, finalists, ledger, observer)
+        _finish(store, retested)
     finally:
         if shared is not None:
             store.event(STORE_EVENT, shared.finish().to_json())
@@ -263,12 +266,19 @@ def _evaluator(
     from evolion.evaluators.factory import make_evaluator
     from evolion.evaluators.pool import Limits
 
+    classes = [one.worker_class() for one in config.workers]
     if batch is not None and (workers, ray) != (None, None):
         raise InputError("a batch is trained in one process on one device: it goes with neither workers nor ray")
+    if batch is not None and len(classes) > 1:
+        raise InputError("a batch is trained on one device, and the configuration names several classes of workers")
+    tasks = [step.task for step in (*config.stages, *config.retest.tasks)]
     try:
         limits = Limits(job=config.timeout, memory=config.memory * 2**20 or None)
-        made = make_evaluator(batch=batch) if batch else make_evaluator(workers, ray, limits=limits)
-    except EvaluatorUnavailable as error:
+        if batch is not None:
+            made = make_evaluator(batch=batch)
+        else:
+            made = make_evaluator(workers, ray, classes=classes, limits=limits, tasks=tasks)
+    except (EvaluatorUnavailable, ValueError) as error:
         raise InputError(str(error)) from None
     try:
         yield made

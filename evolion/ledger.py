@@ -22,6 +22,9 @@ from evolion.store import RunStore
 
 __all__ = ["Ledger", "Request"]
 
+QUARANTINED = "quarantined:"
+"""How the message of a score begins whose job killed its workers."""
+
 _REMEMBERED = 4096
 """So many scores are kept in memory; the store has them all."""
 
@@ -33,7 +36,7 @@ def _behaviour(program: Program) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A program to be scored, and the budget; `behaviour` is its behavioural key."""
+    """A program to be scored, and the budget; `behaviour` is its behavioural key, `device` the class of workers."""
 
     program: Program
     behaviour: str
@@ -42,6 +45,7 @@ class Request:
     seeds: tuple[int, ...]
     learning_rates: tuple[float, ...]
     split: str
+    device: str = ""
 
     @staticmethod
     def of(
@@ -53,6 +57,7 @@ class Request:
         learning_rates: tuple[float, ...] | None = None,
         split: str = "validation",
         behaviour: str = "",
+        device: str = "",
     ) -> Request:
         """Fill in the task's own horizon and learning rates, and the behavioural key, where none are given."""
         found = get_task(task)
@@ -64,6 +69,7 @@ class Request:
             seeds,
             found.learning_rates if learning_rates is None else learning_rates,
             split,
+            device,
         )
 
 
@@ -99,7 +105,7 @@ class Ledger:
             seeds=request.seeds,
             learning_rates=request.learning_rates,
             split=request.split,
-            numerics=self.evaluator.numerics,
+            numerics=self.evaluator.numerics_of(request.device),
         )
 
     def ask(self, request: Request) -> ScoreKey:
@@ -124,6 +130,7 @@ class Ledger:
                 request.seeds,
                 request.learning_rates,
                 request.split,
+                device=request.device,
             )
         )
         return key
@@ -136,22 +143,32 @@ class Ledger:
                 self._known[key] = stored
         return self._known.get(key)
 
-    def wait(self) -> None:
-        """Wait until at least one more score is there."""
+    def wait(self) -> list[ScoreKey]:
+        """Wait until at least one more score is there; return the keys of those that came."""
         if not self._pending:
             raise RuntimeError("nothing is being evaluated")
-        finished = self.evaluator.collect()
+        finished = self.evaluator.collect(0.0)
+        if not finished:
+            self.store.database.flush()  # so that nothing known waits in memory while this waits for others
+            finished = self.evaluator.collect()
         if not finished:
             raise RuntimeError(f"the evaluator gave up {len(self._pending)} jobs")
         entries: list[Entry] = []
-        with self.store.transaction():
-            for job, score in finished:
-                key = self._keys.pop(job.number)
-                del self._pending[key]
-                self._remember(key, score)
-                entries.append(Entry(job.program, job.task, key, score))
+        for job, score in finished:
+            key = self._keys.pop(job.number)
+            del self._pending[key]
+            self._remember(key, score)
+            entries.append(Entry(job.program, job.task, key, score))
+            if score.message.startswith(QUARANTINED):
+                self._quarantine(job, key, score)
         if self.shared is not None:
             self.shared.keep(entries)
+        return [entry.key for entry in entries]
+
+    def _quarantine(self, job: Job, key: ScoreKey, score: Score) -> None:
+        """Keep the text of a program that killed its workers, so that somebody can find out why."""
+        path = self.store.put_file(f"quarantine/{key.behaviour[:16]}.txt", str(job.program))
+        self.store.event("quarantined", {"file": str(path.relative_to(self.store.folder)), "message": score.message})
 
     def _remember(self, key: ScoreKey, score: Score) -> None:
         if len(self._known) > _REMEMBERED:

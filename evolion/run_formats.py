@@ -9,13 +9,17 @@ from evolion.config import ConfirmationConfig, RunConfig
 
 __all__ = ["FORMAT", "SCHEMA", "adapted", "upgrade"]
 
-FORMAT = 2
+FORMAT = 3
 """The number of the database's layout; a change of `SCHEMA` raises it."""
 
 _CONFIRMATIONS = """
 CREATE TABLE confirmations (
     number INTEGER PRIMARY KEY REFERENCES outcomes, reason TEXT NOT NULL, fitness TEXT, value REAL, error REAL
 );
+"""
+
+_MEMOS = """
+CREATE TABLE IF NOT EXISTS memos (kind INTEGER, key TEXT, value TEXT NOT NULL, PRIMARY KEY (kind, key)) WITHOUT ROWID;
 """
 
 SCHEMA = f"""
@@ -29,6 +33,7 @@ CREATE TABLE outcomes (
     reused INTEGER NOT NULL, value REAL, hurdle REAL
 );
 {_CONFIRMATIONS}
+{_MEMOS}
 CREATE TABLE budgets (
     budget INTEGER PRIMARY KEY, task_digest TEXT NOT NULL, steps INTEGER NOT NULL, seeds TEXT NOT NULL,
     learning_rates TEXT NOT NULL, split TEXT NOT NULL, numerics TEXT NOT NULL,
@@ -70,22 +75,32 @@ def upgrade(connection: sqlite3.Connection, version: int, stages: int, *, readon
     if version >= FORMAT:
         return
     if readonly:
-        reason = _REASON.format(column="status", last=stages - 1)
-        connection.executescript(f"""
-            CREATE TEMP VIEW outcomes AS SELECT number, {reason} AS reason, fitness, stage, reused, NULL AS value,
-                NULL AS hurdle FROM main.outcomes;
-            CREATE TEMP VIEW confirmations AS SELECT NULL AS number, NULL AS reason, NULL AS fitness, NULL AS value,
-                NULL AS error WHERE 0;
-        """)
+        if version < 2:
+            _view_second(connection, stages)
         return
-    connection.executescript(f"""
-        BEGIN IMMEDIATE;
+    first_to_second = f"""
         ALTER TABLE outcomes RENAME COLUMN status TO reason;
         ALTER TABLE outcomes ADD COLUMN value REAL;
         ALTER TABLE outcomes ADD COLUMN hurdle REAL;
         UPDATE outcomes SET reason = {_REASON.format(column="reason", last=stages - 1)};
         {_CONFIRMATIONS}
-        INSERT INTO records VALUES ('{_BEGAN}', '{version}');
+    """
+    connection.executescript(f"""
+        BEGIN IMMEDIATE;
+        {first_to_second if version < 2 else ""}
+        {_MEMOS}
+        INSERT INTO records VALUES ('{_BEGAN}', '{version}') ON CONFLICT DO NOTHING;
         PRAGMA user_version = {FORMAT};
         COMMIT;
+    """)
+
+
+def _view_second(connection: sqlite3.Connection, stages: int) -> None:
+    """Let a database of the first format look like one of the second."""
+    reason = _REASON.format(column="status", last=stages - 1)
+    connection.executescript(f"""
+        CREATE TEMP VIEW outcomes AS SELECT number, {reason} AS reason, fitness, stage, reused, NULL AS value,
+            NULL AS hurdle FROM main.outcomes;
+        CREATE TEMP VIEW confirmations AS SELECT NULL AS number, NULL AS reason, NULL AS fitness, NULL AS value,
+            NULL AS error WHERE 0;
     """)

@@ -21,11 +21,12 @@ from typing import Any
 from evolion.config import RunConfig
 from evolion.config_text import from_toml
 from evolion.errors import ConfigError, RunError
-from evolion.evaluators.score_keys import ScoreKey, dump_score, read_score
+from evolion.evaluators.score_keys import ScoreKey
 from evolion.evaluators.stages import Reason
 from evolion.proxies.score import Score
 from evolion.records import CandidateRecord, Confirmation, Counts, Event, Outcome, Standing, Winner
 from evolion.run_counts import counts_of
+from evolion.run_database import Database
 from evolion.run_files import (
     CONFIG,
     DATABASE,
@@ -39,6 +40,7 @@ from evolion.run_files import (
     write_atomically,
 )
 from evolion.run_formats import adapted, upgrade
+from evolion.stored_scores import StoredScores
 
 __all__ = ["RunStore"]
 
@@ -51,13 +53,16 @@ class RunStore:
         folder: The run folder.
         config: The configuration with which the run was created.
         environment: Versions and device class with which it was created.
+        database: Where it is kept, for what has a room of its own in there.
+        kept_scores: Its scores.
 
     """
 
     folder: Path
     config: RunConfig
     environment: Mapping[str, str]
-    _connection: sqlite3.Connection
+    database: Database
+    kept_scores: StoredScores
     _lock: FileIO | None
 
     @staticmethod
@@ -114,9 +119,9 @@ class RunStore:
         if self._lock is not None and not self._lock.closed:
             # One file that can be copied and read from anywhere; where somebody reads just now, it stays as it is.
             with suppress(sqlite3.OperationalError):
-                self._connection.execute("PRAGMA busy_timeout = 0")
-                self._connection.execute("PRAGMA journal_mode = DELETE")
-        self._connection.close()
+                self.database.connection.execute("PRAGMA busy_timeout = 0")
+                self.database.connection.execute("PRAGMA journal_mode = DELETE")
+        self.database.connection.close()
         if self._lock is not None:
             self._lock.close()
 
@@ -131,16 +136,8 @@ class RunStore:
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """Write everything inside the block or, if it raises or the process dies, nothing."""
-        if self._connection.in_transaction:
+        with self.database.transaction():
             yield
-            return
-        self._connection.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-        except BaseException:
-            self._connection.execute("ROLLBACK")
-            raise
-        self._connection.execute("COMMIT")
 
     def add_candidate(self, candidate: CandidateRecord) -> None:
         """Add a candidate; one that is there already, as after a crash, must be the same.
@@ -149,31 +146,34 @@ class RunStore:
             RunError: If another candidate has this number: the run cannot be continued with this version.
 
         """
-        known = self.candidate(candidate.number)
-        if known is None:
-            self._connection.execute(
-                "INSERT INTO candidates VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (
-                    candidate.number,
-                    candidate.parent,
-                    candidate.mutation,
-                    candidate.text,
-                    bytes.fromhex(candidate.structural_key),
-                    bytes.fromhex(candidate.behaviour_key),
-                    candidate.probe_status,
-                ),
-            )
-        elif known != candidate:
-            raise RunError(_other_history(self.folder, candidate.number))
+        values = (
+            candidate.number,
+            candidate.parent,
+            candidate.mutation,
+            candidate.text,
+            bytes.fromhex(candidate.structural_key),
+            bytes.fromhex(candidate.behaviour_key),
+            candidate.probe_status,
+        )
+        try:
+            self.database.write("INSERT INTO candidates VALUES (?, ?, ?, ?, ?, ?, ?)", values)
+        except sqlite3.IntegrityError:
+            if self.candidate(candidate.number) != candidate:
+                raise RunError(_other_history(self.folder, candidate.number)) from None
+
+    def last_number(self) -> int:
+        """Return the number of the last candidate, -1 if there is none."""
+        found = self.database.read("SELECT max(number) FROM candidates").fetchone()[0]
+        return -1 if found is None else int(found)
 
     def candidate(self, number: int) -> CandidateRecord | None:
         """Return the candidate of a number."""
-        row = self._connection.execute("SELECT * FROM candidates WHERE number = ?", (number,)).fetchone()
+        row = self.database.read("SELECT * FROM candidates WHERE number = ?", (number,)).fetchone()
         return _candidate(row) if row else None
 
     def candidates(self) -> Iterator[CandidateRecord]:
         """All candidates in the order of their numbers."""
-        return map(_candidate, self._connection.execute("SELECT * FROM candidates ORDER BY number"))
+        return map(_candidate, self.database.read("SELECT * FROM candidates ORDER BY number"))
 
     def add_outcome(self, outcome: Outcome) -> None:
         """Add what the search was told about a candidate; an outcome that is there already must be the same.
@@ -182,36 +182,38 @@ class RunStore:
             RunError: If it is another: the run cannot be continued with this version.
 
         """
+        values = (
+            outcome.number,
+            outcome.reason.value,
+            _dumped(outcome.fitness),
+            outcome.stage,
+            int(outcome.reused),
+            outcome.value,
+            outcome.hurdle,
+        )
+        try:
+            self.database.write("INSERT INTO outcomes VALUES (?, ?, ?, ?, ?, ?, ?)", values)
+        except sqlite3.IntegrityError:
+            self._check_outcome(outcome)
+
+    def _check_outcome(self, outcome: Outcome) -> None:
         known = self.outcome(outcome.number)
-        if known is None:
-            fitness = _dumped(outcome.fitness)
-            self._connection.execute(
-                "INSERT INTO outcomes VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (
-                    outcome.number,
-                    outcome.reason.value,
-                    fitness,
-                    outcome.stage,
-                    int(outcome.reused),
-                    outcome.value,
-                    outcome.hurdle,
-                ),
-            )
-        elif known == replace(outcome, value=None, hurdle=None):
-            # What was written in format 1 lacks the two, and gets them when the run is continued.
-            values = (outcome.value, outcome.hurdle, outcome.number)
-            self._connection.execute("UPDATE outcomes SET value = ?, hurdle = ? WHERE number = ?", values)
-        elif known != outcome:
+        if known == outcome:
+            return
+        if known != replace(outcome, value=None, hurdle=None):
             raise RunError(_other_history(self.folder, outcome.number))
+        # What was written in format 1 lacks the two, and gets them when the run is continued.
+        values = (outcome.value, outcome.hurdle, outcome.number)
+        self.database.write("UPDATE outcomes SET value = ?, hurdle = ? WHERE number = ?", values)
 
     def outcome(self, number: int) -> Outcome | None:
         """Return the outcome of a candidate, None while it has none."""
-        row = self._connection.execute("SELECT * FROM outcomes WHERE number = ?", (number,)).fetchone()
+        row = self.database.read("SELECT * FROM outcomes WHERE number = ?", (number,)).fetchone()
         return _outcome(row) if row else None
 
     def outcomes(self) -> Iterator[Outcome]:
         """All outcomes in the order of the candidates."""
-        return map(_outcome, self._connection.execute("SELECT * FROM outcomes ORDER BY number"))
+        return map(_outcome, self.database.read("SELECT * FROM outcomes ORDER BY number"))
 
     def add_confirmation(self, confirmation: Confirmation) -> None:
         """Add what the search was told about a candidate that was trained again; one that is there must be the same.
@@ -220,18 +222,27 @@ class RunStore:
             RunError: If it is another: the run cannot be continued with this version.
 
         """
-        query = "SELECT * FROM confirmations WHERE number = ?"
-        row = self._connection.execute(query, (confirmation.number,)).fetchone()
-        if row is None:
-            fitness = _dumped(confirmation.fitness)
-            values = (confirmation.number, confirmation.reason.value, fitness, confirmation.value, confirmation.error)
-            self._connection.execute("INSERT INTO confirmations VALUES (?, ?, ?, ?, ?)", values)
-        elif _confirmation(row) != confirmation:
-            raise RunError(_other_history(self.folder, confirmation.number))
+        values = (
+            confirmation.number,
+            confirmation.reason.value,
+            _dumped(confirmation.fitness),
+            confirmation.value,
+            confirmation.error,
+        )
+        try:
+            self.database.write("INSERT INTO confirmations VALUES (?, ?, ?, ?, ?)", values)
+        except sqlite3.IntegrityError:
+            if self.confirmation(confirmation.number) != confirmation:
+                raise RunError(_other_history(self.folder, confirmation.number)) from None
+
+    def confirmation(self, number: int) -> Confirmation | None:
+        """Return the confirmation of a candidate, None while it has none."""
+        row = self.database.read("SELECT * FROM confirmations WHERE number = ?", (number,)).fetchone()
+        return _confirmation(row) if row else None
 
     def confirmations(self) -> Iterator[Confirmation]:
         """All confirmations in the order of the candidates."""
-        return map(_confirmation, self._connection.execute("SELECT * FROM confirmations ORDER BY number"))
+        return map(_confirmation, self.database.read("SELECT * FROM confirmations ORDER BY number"))
 
     def standings(self) -> list[Standing]:
         """Return the last word on every candidate that has a fitness, best first; the earlier one of two equal ones."""
@@ -246,52 +257,36 @@ class RunStore:
 
     def put_score(self, key: ScoreKey, score: Score) -> None:
         """Keep a score under its key. The first one stays: later candidates must see what earlier ones saw."""
-        with self.transaction():
-            self._connection.execute("INSERT OR IGNORE INTO budgets VALUES (NULL, ?, ?, ?, ?, ?, ?)", _budget(key))
-            budget = self._connection.execute(f"SELECT budget FROM budgets WHERE {_BUDGET}", _budget(key)).fetchone()[0]
-            self._connection.execute(
-                "INSERT OR IGNORE INTO scores VALUES (?, ?, ?)",
-                (bytes.fromhex(key.behaviour), budget, dump_score(score)),
-            )
+        self.kept_scores.put(key, score)
 
     def get_score(self, key: ScoreKey) -> Score | None:
         """Return the score under a key, None if there is none."""
-        row = self._connection.execute(
-            f"SELECT score FROM scores JOIN budgets USING (budget) WHERE behaviour_key = ? AND {_BUDGET}",
-            (bytes.fromhex(key.behaviour), *_budget(key)),
-        ).fetchone()
-        return read_score(row[0]) if row else None
+        return self.kept_scores.get(key)
 
     def scores(self) -> Iterator[tuple[ScoreKey, Score]]:
         """All stored scores."""
-        rows = self._connection.execute(
-            "SELECT behaviour_key, task_digest, steps, seeds, learning_rates, split, numerics, score "
-            "FROM scores JOIN budgets USING (budget) ORDER BY budget, behaviour_key"
-        )
-        for behaviour, digest, steps, seeds, rates, split, numerics, score in rows:
-            seeds, rates = tuple(json.loads(seeds)), tuple(json.loads(rates))
-            yield ScoreKey(behaviour.hex(), digest, steps, seeds, rates, split, numerics), read_score(score)
+        return iter(self.kept_scores)
 
     def counts(self) -> Counts:
         """Return how far the run is."""
-        return counts_of(self._connection)
+        return counts_of(self.database.connection)
 
     def event(self, kind: str, detail: Any = None) -> None:
         """Note that something happened, with anything that JSON can hold."""
-        self._connection.execute("INSERT INTO events VALUES (NULL, ?, ?, ?)", (time.time(), kind, json.dumps(detail)))
+        self.database.write("INSERT INTO events VALUES (NULL, ?, ?, ?)", (time.time(), kind, json.dumps(detail)))
 
     def events(self) -> Iterator[Event]:
         """All events in the order in which they were noted."""
-        rows = self._connection.execute("SELECT time, kind, detail FROM events ORDER BY event")
+        rows = self.database.read("SELECT time, kind, detail FROM events ORDER BY event")
         return (Event(at, kind, json.loads(detail)) for at, kind, detail in rows)
 
     def put_record(self, name: str, value: Any) -> None:
         """Keep a named value that JSON can hold, such as the table of the retest; replaces an earlier one."""
-        self._connection.execute("INSERT OR REPLACE INTO records VALUES (?, ?)", (name, json.dumps(value)))
+        self.database.write("INSERT OR REPLACE INTO records VALUES (?, ?)", (name, json.dumps(value)))
 
     def get_record(self, name: str) -> Any:
         """Return a named value, None if there is none."""
-        row = self._connection.execute("SELECT value FROM records WHERE name = ?", (name,)).fetchone()
+        row = self.database.read("SELECT value FROM records WHERE name = ?", (name,)).fetchone()
         return json.loads(row[0]) if row else None
 
     def set_winner(self, number: int, text: str) -> None:
@@ -324,16 +319,16 @@ class RunStore:
 
 
 def _opened(folder: Path, lock: FileIO | None) -> RunStore:
-    database = folder / DATABASE
+    path = folder / DATABASE
     connection = None
     try:
-        connection = connect(database, readonly=lock is None)
+        connection = connect(path, readonly=lock is None)
         version = check_format(connection, folder)
         if lock is not None:
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = NORMAL")
         text = connection.execute("SELECT value FROM records WHERE name = 'config'").fetchone()[0]
-        config = from_toml(text, where=f"the configuration in {database}")
+        config = from_toml(text, where=f"the configuration in {path}")
         if lock is not None:
             check_config_file(folder, text, config)
         config = adapted(config, connection, version)
@@ -346,14 +341,9 @@ def _opened(folder: Path, lock: FileIO | None) -> RunStore:
         if connection is not None:
             connection.close()
         raise
-    return RunStore(folder, config, tomllib.loads(text).get("environment", {}), connection, lock)
-
-
-_BUDGET = "task_digest = ? AND steps = ? AND seeds = ? AND learning_rates = ? AND split = ? AND numerics = ?"
-
-
-def _budget(key: ScoreKey) -> tuple[str, int, str, str, str, str]:
-    return key.task_digest, key.steps, json.dumps(key.seeds), json.dumps(key.learning_rates), key.split, key.numerics
+    database = Database(connection)
+    environment = tomllib.loads(text).get("environment", {})
+    return RunStore(folder, config, environment, database, StoredScores(database), lock)
 
 
 def _candidate(row: tuple[Any, ...]) -> CandidateRecord:

@@ -34,12 +34,16 @@ def revised(members: tuple[Member, ...], number: int, fitness: Fitness | None) -
     )
 
 
-def draw_seats(members: Sequence[Member], contestants: int, rng: np.random.Generator) -> list[Member]:
-    """Return different members drawn at random, oldest first; all of them where there are too few."""
-    if contestants >= len(members):
-        return list(members)
-    seats = np.sort(rng.choice(len(members), contestants, replace=False, shuffle=False))
-    return [members[seat] for seat in seats]
+def draw_seats(
+    members: Sequence[Member], contestants: int, rng: np.random.Generator, copies: int = 0, copy: Member | None = None
+) -> list[Member]:
+    """Return different members drawn at random, oldest first; all of them where there are too few.
+
+    Before the members stand `copies` seats that hold `copy`.
+    """
+    total = copies + len(members)
+    seats = range(total) if contestants >= total else rng.choice(total, contestants, replace=False, shuffle=False)
+    return [copy if copy is not None and seat < copies else members[seat - copies] for seat in sorted(seats)]
 
 
 def tournament_winner(contestants: Sequence[Member]) -> Member:

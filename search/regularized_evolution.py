@@ -80,12 +80,11 @@ class RegularizedEvolution:
         if number == 0:
             return Candidate(0, self.seed_program, None, SEED, prepared(self.seed_program)[1])
         rng = np.random.default_rng([self.seed, number])
-        copies = (Member(0, state.seed_fitness),) * (self.population - len(state.members))
-        seats = copies + state.members
-        parent = tournament_winner(draw_seats(seats, self.tournament, rng)).number
+        copy, copies = Member(0, state.seed_fitness), self.population - len(state.members)
+        parent = tournament_winner(draw_seats(state.members, self.tournament, rng, copies, copy)).number
         mate = None
         if self.mutation.weight("crossover") > 0.0:
-            mate = tournament_winner(draw_seats(seats, self.tournament, rng)).number
+            mate = tournament_winner(draw_seats(state.members, self.tournament, rng, copies, copy)).number
         child = breed(programs[parent], rng, self.mutation, None if mate is None else programs[mate])
         used = mate if child.mutation == "crossover" else None
         return Candidate(number, child.program, parent, child.mutation, child.key, used)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
@@ -12,9 +11,6 @@ __all__ = ["SEED", "Candidate", "Fitness", "NoProgramError", "Programs", "Search
 
 Fitness = tuple[float, ...]
 """How good a candidate is: finite numbers compared from the first to the last, smaller is better."""
-
-Programs = Mapping[int, Program]
-"""The programs of candidates by their numbers. A lookup may cost as much as parsing a program."""
 
 SEED = "seed"
 """The mutation that is written down for the warm start."""
@@ -46,6 +42,14 @@ class Candidate:
     mutation: str
     key: str
     mate: int | None = None
+
+
+class Programs(Protocol):
+    """The programs of candidates by their numbers. A lookup may cost as much as parsing a program."""
+
+    def __getitem__(self, number: int, /) -> Program:
+        """Return the program of a candidate; KeyError if there is none of this number."""
+        ...
 
 
 class Search(Protocol[State]):

@@ -66,7 +66,7 @@ def test_noise_is_estimated_from_confirmations(seeds: int) -> None:
     for number in range(200):
         sd = 3.0 if number % 20 == 0 else 0.1
         losses = [math.exp(rng.normal(number % 7, sd)) for _ in range(seeds)]
-        noise = noise.after(STAGES, verdict(score([1.0]), score([1.0])), verdict(score(losses)))
+        noise = noise.after(STAGES, 1, verdict(score(losses)))
     short, full, larger = noise.deviations()
     assert short == larger == 0.0
     assert 0.085 < full < 0.125

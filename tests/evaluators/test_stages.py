@@ -54,11 +54,12 @@ class Shuffled:
     def score(self, key: tuple[str, Stage]) -> Score | None:
         return self.known.get(key)
 
-    def wait(self) -> None:
+    def wait(self) -> list[tuple[str, Stage]]:
         waiting = [key for key in self.asked if key not in self.known]
         key = random.Random(f"{self.seed} {len(self.known)}").choice(waiting)
         number, place = int(key[0], 16), STAGES.index(key[1])
         self.known[key] = scored(None if place == 1 and number % 7 == 3 else 5.0 + number + place)
+        return [key]
 
 
 def test_every_failure_is_a_reason() -> None:
@@ -161,9 +162,14 @@ def test_next_stages_do_not_wait_for_earlier_candidates() -> None:
     staged = Staged(scores)
     for number in (0, 1):
         staged.enter(number, subject(number), STAGES, OPEN)
-    scores.known[subject(1).behaviour, SHORT] = scored(6.0)
-    scores.known[subject(0).behaviour, SHORT] = scored(5.0)
-    scores.wait = lambda: scores.known.update({(subject(0).behaviour, s): scored(5.0) for s in STAGES})  # type: ignore[method-assign]
+    first, second = subject(0).behaviour, subject(1).behaviour
+
+    def wait() -> list[tuple[str, Stage]]:
+        came = [(second, SHORT)] if (second, SHORT) not in scores.known else [(first, stage) for stage in STAGES]
+        scores.known.update({key: scored(5.0) for key in came})
+        return came
+
+    scores.wait = wait  # type: ignore[method-assign]
     staged.verdict(0)
     assert (subject(1).behaviour, FULL) in scores.asked
 

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from evolion.config import CONFIRMATION_SEEDS, ConfirmationConfig, RunConfig, SearchConfig
-from evolion.confirmations import Confirmations, Ranking
+from evolion import standings
+from evolion.confirmations import Confirmations
 from evolion.evaluators.stages import Reason, Stage, Staged, Subject
 from evolion.primitives.parser import parse
 from evolion.proxies.score import Run, Score, Status
@@ -17,6 +18,7 @@ from evolion.records import CandidateRecord, Confirmation, Outcome, Standing
 from evolion.search.population import Member, draw_seats, tournament_winner
 from evolion.search.regularized_evolution import Population, RegularizedEvolution
 from evolion.search.types import SEED, Candidate
+from evolion.standings import Ranking
 from evolion.store import RunStore
 
 PROGRAM = parse("def train(g, lr):\n    return g * lr\n")
@@ -180,21 +182,22 @@ def test_confirmed_scores_are_not_kept(harness: Harness) -> None:
     assert not any(isinstance(found, Score) for found in seen.values())
 
 
-def test_replayed_ranking_knows_only_what_was_told(tmp_path: Path) -> None:
-    """While a resumed run replays, its view shows the best of then: the store holds later confirmations as well."""
+def test_replayed_ranking_knows_only_what_was_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While a resumed run replays, its view shows the best of then: the store holds what comes later as well."""
+    monkeypatch.setattr(standings, "_KEPT", 1)
     with RunStore.create(tmp_path / "run", RunConfig(), {}) as store:
         ranking = Ranking(store)
-        for number, fitness in enumerate([3.0, 1.0, 2.0]):
+        for number, fitness in enumerate([3.0, 1.0, 2.0, 0.5]):
             store.add_candidate(CandidateRecord(number, None, "seed", f"{number}", "0a", "0b", "ok"))
             store.add_outcome(Outcome(number, Reason.FINISHED, (0.0, fitness), 0, reused=False))
+        for number, fitness in enumerate([3.0, 1.0, 2.0]):
             ranking.add(Standing(number, (0.0, fitness), confirmed=False))
-        store.add_confirmation(Confirmation(0, Reason.FINISHED, (0.0, 4.0), 4.0, 0.1))
         store.add_confirmation(Confirmation(1, Reason.DIVERGED, None))
+        store.add_confirmation(Confirmation(2, Reason.DIVERGED, None))
         ranking.drop(1, told=3)
         assert (ranking.best, ranking.text) == (Standing(2, (0.0, 2.0), confirmed=False), "2")
-        ranking.add(Standing(0, (0.0, 4.0), confirmed=True))
-        ranking.drop(0, told=2)
-        assert ranking.best is None
+        ranking.drop(2, told=3)
+        assert (ranking.best, ranking.text) == (Standing(0, (0.0, 3.0), confirmed=False), "0")
 
 
 def test_share_zero_confirms_nobody() -> None:
@@ -213,7 +216,7 @@ def evolved(run: int, share: float, trainings: int = 900) -> float:
     algorithm = RegularizedEvolution(PROGRAM, run, population=50, tournament=10)
     state, scores = algorithm.initial(), Noisy({}, 0.3, run)
     harness = Harness(scores, confirming(scores, seed=run, share=share))
-    genes, standings = {0: np.full(2, 2.0)}, {}
+    genes, ranked = {0: np.full(2, 2.0)}, {}
     while scores.cost < trainings:
         number = harness.told
         candidate = _child(algorithm, state, number, genes)
@@ -221,12 +224,12 @@ def evolved(run: int, share: float, trainings: int = 900) -> float:
         fitness, _ = harness.tell(str(number))
         assert fitness is not None
         state = algorithm.tell(state, candidate, fitness)
-        standings[number] = Standing(number, fitness, confirmed=False)
+        ranked[number] = Standing(number, fitness, confirmed=False)
         for told in harness.due(last=scores.cost >= trainings):
             assert told.fitness is not None
             state = algorithm.revise(state, told.number, told.fitness)
-            standings[told.number] = Standing(told.number, told.fitness, confirmed=True)
-    return scores.true[str(min(standings.values(), key=lambda standing: standing.rank).number)]
+            ranked[told.number] = Standing(told.number, told.fitness, confirmed=True)
+    return scores.true[str(min(ranked.values(), key=lambda standing: standing.rank).number)]
 
 
 def _child(algorithm: RegularizedEvolution, state: Population, number: int, genes: dict[int, np.ndarray]) -> Candidate:

@@ -313,7 +313,7 @@ def test_occupied_folder_is_left_alone(undisturbed: tuple[Path, Result]) -> None
 
 
 def test_progress_is_reported_in_order(tmp_path: Path) -> None:
-    """An observer sees every candidate told, then the later phases."""
+    """An observer sees the search go on to its last candidate, then the later phases."""
     seen: list[Any] = []
 
     class Watcher:
@@ -323,7 +323,8 @@ def test_progress_is_reported_in_order(tmp_path: Path) -> None:
     discover(stub_config(40), tmp_path / "run", evaluator=StubEvaluator(shuffle=2), observer=Watcher())
     told = [p.done for p in seen if p.phase == "search"]
 
-    assert told == list(range(1, 41))
+    assert told == sorted(set(told))
+    assert told[-1] == 40
     stages = [p.best_fitness[0] for p in seen if p.best_fitness]
     assert all(before >= after for before, after in pairwise(stages))
     last = [p for p in seen if p.phase == "search"][-1]
