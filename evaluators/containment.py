@@ -104,7 +104,7 @@ class Containment:
         begun = time.perf_counter()
         end = None if seconds is None else begun + seconds
         outcome: _Outcome
-        with _alarm(seconds):
+        with end_process_after(seconds):
             if assignment.memory is None:
                 self._jobs.put(assignment.job)
                 outcome = self._outcome(end)
@@ -193,7 +193,7 @@ def _computes_on_cpu() -> bool:
 
 
 @contextmanager
-def _alarm(seconds: float | None) -> Iterator[None]:
+def end_process_after(seconds: float | None) -> Iterator[None]:
     """Have the system end this process by a signal if the block takes longer, whatever it does by then."""
     if seconds is None or sys.platform == "win32":
         yield

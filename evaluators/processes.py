@@ -43,16 +43,19 @@ def process_evaluator(
     limits: Limits | None = None,
     function: EvaluateFunction | None = None,
     tag: TagFunction = numerics_tag,
+    platform: str | None = None,
 ) -> "PoolEvaluator[ProcessWorker]":
     """Start `workers` processes and return an `Evaluator` over them, without waiting for them to be ready.
 
     `function` scores a job, `evaluate_job` unless given; `tag` says what it computes with. Both must stand at the top
     of a module. The processes are spawned, so a script that calls this needs the usual `if __name__ == "__main__":`.
+    `platform` is what jax computes on there (JAX_PLATFORMS), the same as here unless given.
 
     Raises ValueError for less than one worker or a function that a worker cannot import.
     """
     check_workers(workers)
-    work = Work(reference(function or default_function()), reference(tag), settings())
+    shared = settings() if platform is None else settings() | {"JAX_PLATFORMS": platform}
+    work = Work(reference(function or default_function()), reference(tag), shared)
     return PoolEvaluator(ProcessWorkers(work), workers, limits or Limits())
 
 

@@ -1,4 +1,4 @@
-"""An evaluator over Ray actors, on this machine or a cluster. The one module that imports ray, inside functions.
+"""An evaluator over Ray actors, on this machine or a cluster. Ray is imported inside functions.
 
 Ray restarts nothing here (`max_restarts=0`): its own retries run a fatal job again and again, and its restarted actors
 come back without saying so. It has no time limit for a call either; the pool's limits end in `ray.kill`.
@@ -8,20 +8,24 @@ survive that has to be on disk before.
 """
 
 import logging
+import math
 import os
-import socket
+import re
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from queue import Empty, SimpleQueue
-from typing import Any, final
+from typing import Any, cast, final
 
+from evolion.evaluators.batch.contained import BatchContainment, batch_numerics, train_batch
+from evolion.evaluators.batch.evaluator import BatchFunction
 from evolion.evaluators.containment import Assignment, Containment
 from evolion.evaluators.environment import numerics_tag, processors, settings
 from evolion.evaluators.pool import Limits, PoolEvaluator, check_workers
-from evolion.evaluators.types import EvaluatorUnavailable
+from evolion.evaluators.ray_connection import connect
+from evolion.evaluators.ray_data import References, take
 from evolion.evaluators.worker import (
     Answers,
     Death,
@@ -34,20 +38,16 @@ from evolion.evaluators.worker import (
     describe,
     reference,
 )
+from evolion.evaluators.worker_class import WorkerClass, fitting
 
-_CONNECT_SECONDS = 5.0
 _LEAVE_SECONDS = 2.0
 _LOOK_SECONDS = 2.0
-_VERDICT_SECONDS = 10.0
-_CPU = {"CPU": 1.0}
-_OBJECT_STORE_BYTES = 200 * 2**20
-_LOCAL_ENVIRONMENT = {
-    # Ray runs its workers at niceness 15; on a machine that does anything else they would starve.
-    "RAY_worker_niceness": "0",
-    "RAY_USAGE_STATS_ENABLED": "0",
-    # The behaviour to come, and no warning about it: an actor without a GPU sees the environment as it is.
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-}
+_DOUBT_SECONDS = 6.0
+"""How long Ray may take to tell of a death on a node that is there. It took 0.03 s."""
+_PLAIN = WorkerClass()
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+
+_log = logging.getLogger(__name__)
 
 
 def ray_evaluator(
@@ -55,8 +55,11 @@ def ray_evaluator(
     address: str = "local",
     *,
     limits: Limits | None = None,
-    function: EvaluateFunction | None = None,
-    tag: TagFunction = numerics_tag,
+    function: EvaluateFunction | BatchFunction | None = None,
+    tag: TagFunction | None = None,
+    data: References | None = None,
+    worker_class: WorkerClass = _PLAIN,
+    beside: Sequence[WorkerClass] = (),
 ) -> "PoolEvaluator[RayWorker]":
     """Start `workers` actors and return an `Evaluator` over them, without waiting for them to be ready.
 
@@ -66,94 +69,34 @@ def ray_evaluator(
 
     `address`: "local" starts Ray on this machine, "auto" joins the cluster that this machine belongs to, "host:port"
     the cluster at this address. Where this process is connected to Ray already, that connection is used and left open.
-    `function` and `tag` as in `process_evaluator`. Each actor takes one CPU; those for which there is none yet start
-    when one becomes free.
+    `function` and `tag` as in `process_evaluator`. What each actor takes is said by its class; those for which there is
+    no room yet start when some becomes free. `beside`: classes that take their places on the same nodes. `data`: what
+    was placed in the object store for them. A class of batches has functions of batches.
 
     Raises EvaluatorUnavailable if ray is missing or nobody answers at the address, ValueError for less than one worker
     or a function that a worker cannot import.
     """
     if workers is not None:
         check_workers(workers)
-    work = Work(reference(function or default_function()), reference(tag), settings())
-    owned = connect(address, workers or processors())
-    kind = RayWorkers(work, owned, follows=workers is None)
-    return PoolEvaluator(kind, workers or kind.wanted() or 1, limits or Limits())
-
-
-def connect(address: str, workers: int) -> bool:
-    """Connect this process to Ray; whether it was not connected before. Raises EvaluatorUnavailable."""
-    for name, value in _LOCAL_ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
-    try:
-        import ray
-    except ImportError as error:
-        raise EvaluatorUnavailable(
-            f"Ray cannot be imported ({describe(error)}): install it with pip install ray, or run without Ray"
-        ) from error
-    if address != "local":
-        check_address(address)
-    if ray.is_initialized():
-        return False
-    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    if address == "local":
-        options |= {"num_cpus": workers, "include_dashboard": False, "object_store_memory": _OBJECT_STORE_BYTES}
-    try:
-        ray.init(address=address, **options)
-    except (RuntimeError, ValueError, OSError, ray.exceptions.RayError) as error:
-        if address == "auto" and isinstance(error, ConnectionError):
-            raise EvaluatorUnavailable(
-                "no Ray runs on this machine and RAY_ADDRESS is not set: start it with ray start --head, or use 'local'"
-            ) from error
-        hint = "" if address == "local" else "; a cluster with token authentication needs RAY_AUTH_MODE=token here too"
-        raise EvaluatorUnavailable(f"no Ray at {address!r} ({describe(error)}){hint}") from error
-    return True
-
-
-def check_address(address: str) -> None:
-    """Raise EvaluatorUnavailable, within seconds, unless something that can be Ray listens at "host:port".
-
-    `ray.init` itself goes on trying for minutes, and logs at each attempt.
-    """
-    if address == "auto":
-        address = os.environ.get("RAY_ADDRESS", "auto")
-        if address == "auto":
-            return  # Ray looks for its processes on this machine and fails at once if there are none.
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdecimal() or not 0 < int(port) < 65536 or "//" in host:
-        raise EvaluatorUnavailable(
-            f"Ray address {address!r} is neither 'local' nor 'auto' nor HOST:PORT, as in 10.0.0.7:6379"
-        )
-    try:
-        with socket.create_connection((host.strip("[]"), int(port)), _CONNECT_SECONDS) as connection:
-            spoken = _speaks_grpc(connection)
-    except OSError as error:
-        raise EvaluatorUnavailable(f"no Ray at {address!r}: {error.strerror or error}") from error
-    if not spoken:
-        raise EvaluatorUnavailable(
-            f"no Ray at {address!r}: what listens there is something else (Ray's port is 6379 if not set)"
-        )
-
-
-def _speaks_grpc(connection: socket.socket) -> bool:
-    """Whether a server answers the preface of HTTP/2 (RFC 9113, 3.4) with a frame of settings, as gRPC servers do."""
-    if os.environ.get("RAY_USE_TLS", "0") != "0":
-        return True
-    connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\x00\x00\x00\x04\x00\x00\x00\x00\x00")
-    header = b""
-    while len(header) < 4:
-        received = connection.recv(4 - len(header))
-        if not received:
-            return False
-        header += received
-    return header[3] == 4
+    one = replace(worker_class, count=workers or worker_class.count)
+    limits = limits or Limits()
+    if one.batch is not None:
+        limits = replace(limits, batch_seconds=math.inf, batch_jobs=one.batch)
+    score, says = (train_batch, batch_numerics) if one.batch else (default_function(), numerics_tag)
+    work = Work(reference(function or score), reference(tag or says), one.settings(settings()))
+    owned = connect(address, processors() if one.count is None else math.ceil(one.count * one.cpus))
+    kind = RayWorkers(work, owned, one, tuple(beside), data or {})
+    return PoolEvaluator(kind, one.count or kind.wanted() or 1, limits)
 
 
 class RemoteWorker:
     """What runs in an actor's process."""
 
-    def __init__(self, work: Work) -> None:
+    def __init__(self, work: Work, data: References, together: bool) -> None:
         self._work = work
-        self._containment: Containment | None = None
+        self._data = data
+        self._together = together
+        self._containment: Containment | BatchContainment | None = None
 
     def place(self) -> Event:
         """Tell where this is."""
@@ -165,9 +108,10 @@ class RemoteWorker:
         """Load the function."""
         try:
             function, ready = self._work.begin()
+            take(self._data)
         except Exception as error:
             return Death(describe(error))
-        self._containment = Containment(function)
+        self._containment = BatchContainment(cast(BatchFunction, function)) if self._together else Containment(function)
         return ready
 
     def evaluate(self, assignments: Sequence[Assignment]) -> Event:
@@ -196,12 +140,16 @@ class RayWorker:
         self._living = living
         self._report = report
         living.add(self)
-        self._follow(actor.place.remote())
+        self.probe()
         self._follow(actor.start.remote())
 
     def send(self, assignments: tuple[Assignment, ...]) -> None:
         """Hand over jobs, in one call: each costs a millisecond."""
         self._follow(self._actor.evaluate.remote(assignments))
+
+    def probe(self) -> None:
+        """Call, to hear of what has become of it."""
+        self._follow(self._actor.place.remote())
 
     def kill(self) -> None:
         """End the actor's process."""
@@ -222,18 +170,20 @@ class RayWorkers:
     Attributes:
         work: What they do.
         owned: The connection to Ray is closed with the pool.
-        requirement: What each takes of its node, by Ray's names of resources.
-        follows: There are to be as many as the cluster has room for.
+        worker_class: What each takes of its node. Without a count there are as many as the cluster has room for.
+        beside: Classes that take their places on the same nodes.
+        data: What was placed in the object store for them.
 
     """
 
     work: Work
     owned: bool
-    requirement: Mapping[str, float] = field(default_factory=lambda: _CPU)
-    follows: bool = False
+    worker_class: WorkerClass = _PLAIN
+    beside: tuple[WorkerClass, ...] = ()
+    data: References = field(default_factory=dict)
     _living: set[RayWorker] = field(default_factory=set)
     _ended: "SimpleQueue[tuple[RayWorker, Future[Event]]]" = field(default_factory=SimpleQueue)
-    _doubtful: dict[RayWorker, tuple[float, str]] = field(default_factory=dict)
+    _doubtful: dict[RayWorker, float] = field(default_factory=dict)
     _looked: float | None = None
     _nodes: dict[str, dict[str, Any]] = field(default_factory=dict)
 
@@ -246,8 +196,13 @@ class RayWorkers:
         """Ask for an actor; it says when it is ready."""
         import ray
 
-        actor = ray.remote(num_cpus=1, max_restarts=0, max_task_retries=0)(RemoteWorker)
-        return RayWorker(actor.remote(self.work), self._living, lambda *ended: self._ended.put(ended))
+        one, needs = self.worker_class, self.worker_class.needs()
+        options = {"num_cpus": needs.pop("CPU", 0), "num_gpus": needs.pop("GPU", 0), "resources": needs}
+        actor = ray.remote(max_restarts=0, max_task_retries=0, **options)(RemoteWorker)
+        return RayWorker(actor.remote(self.work, self.data, one.batch is not None), self._living, self._report)
+
+    def _report(self, worker: RayWorker, call: "Future[Event]") -> None:
+        self._ended.put((worker, call))
 
     def wait(self, timeout: float | None) -> list[tuple[RayWorker, Event]]:
         """Wait for calls to end and for nodes to be lost. Other deaths of idle actors show at their next job."""
@@ -269,40 +224,38 @@ class RayWorkers:
         """What has come of a call."""
         import ray
 
-        if worker not in self._living or worker in self._doubtful:
+        if worker not in self._living:
             return []
         error = future.exception()
+        if worker in self._doubtful and not isinstance(error, ray.exceptions.ActorDiedError):
+            return []
         if error is None:
             event = future.result()
             if isinstance(event, Placed):
                 worker.node = event.node
             return [(worker, event)]
-        reason = describe(error)
         if self._is_lost(worker, look=True):
             return [(worker, _loss(worker))]
-        if isinstance(error, ray.exceptions.ActorUnavailableError):
-            # Ray knows no more than that the connection is broken; if the node is lost it will know soon.
-            self._doubtful[worker] = time.monotonic() + _VERDICT_SECONDS, reason
+        if worker.node and isinstance(error, ray.exceptions.ActorUnavailableError):
+            # The connection is broken, and Ray does not know why. If the process has ended it will say so at once.
+            self._doubtful[worker] = time.monotonic() + _DOUBT_SECONDS
             return []
-        return [(worker, Death(reason))]
+        return [(worker, Death(_reason(worker, error)))]
 
     def _lost(self) -> list[tuple[RayWorker, Event]]:
-        """The workers on nodes that are lost, and those of which nothing better will be known."""
-        looked = self._look(0.5 if self._doubtful else _LOOK_SECONDS)
-        if not looked:
+        """The workers on nodes that are lost."""
+        self._doubtful = {worker: end for worker, end in self._doubtful.items() if worker in self._living}
+        if not self._look(0.5 if self._doubtful else _LOOK_SECONDS):
             return []
-        found: list[tuple[RayWorker, Event]] = []
-        now = time.monotonic()
-        for worker in list(self._living):
-            end, reason = self._doubtful.get(worker, (None, ""))
+        found = [worker for worker in self._living if self._is_lost(worker)]
+        for worker, end in self._doubtful.items():
             if self._is_lost(worker):
-                found.append((worker, _loss(worker)))
-            elif end is not None and now >= end:
-                found.append((worker, Death(reason)))
-        for worker, _ in found:
-            self._doubtful.pop(worker, None)
-        self._doubtful = {worker: said for worker, said in self._doubtful.items() if worker in self._living}
-        return found
+                continue
+            if time.monotonic() < end:
+                worker.probe()
+            else:  # Nobody there tells of an end: it is not the process that is gone, but what is around it.
+                found.append(worker)
+        return [(worker, _loss(worker)) for worker in found]
 
     def _is_lost(self, worker: RayWorker, *, look: bool = False) -> bool:
         if look:
@@ -323,18 +276,22 @@ class RayWorkers:
 
     def wanted(self) -> int | None:
         """For how many the nodes have room. At least one: that it waits is what makes a cluster grow from nothing."""
-        if not self.follows:
+        if self.worker_class.count is not None:
             return None
         self._look(_LOOK_SECONDS)
-        return max(1, sum(room(self.requirement, node["Resources"]) for node in self._nodes.values() if node["Alive"]))
+        nodes = [node["Resources"] for node in self._nodes.values() if node["Alive"]]
+        return fitting([self.worker_class, *self.beside], nodes)[self.worker_class.device]
 
     def diagnose(self) -> str:
         """What the cluster has and has not."""
         import ray
 
         cluster: Any = ray  # These two functions have no types.
-        total, free = cluster.cluster_resources().get("CPU", 0.0), cluster.available_resources().get("CPU", 0.0)
-        return f": each needs one CPU, Ray has {total:g}, of which {free:g} are free"
+        total, free = cluster.cluster_resources(), cluster.available_resources()
+        needs = self.worker_class.needs()
+        wanted = " and ".join(f"{amount:g} {name}" for name, amount in needs.items())
+        has = ", ".join(f"{total.get(name, 0.0):g} {name} ({free.get(name, 0.0):g} free)" for name in needs)
+        return f": each takes {wanted}, Ray has {has}"
 
     def close(self) -> None:
         """Leave Ray, if it was this evaluator that joined."""
@@ -344,10 +301,16 @@ class RayWorkers:
             ray.shutdown()
 
 
-def room(requirement: Mapping[str, float], resources: Mapping[str, float]) -> int:
-    """How many workers a node has room for, by what each takes and what the node has; 0 or more."""
-    # Ray counts resources in steps of 0.0001.
-    return int(min(resources.get(name, 0.0) / amount + 1e-6 for name, amount in requirement.items() if amount > 0))
+def _reason(worker: RayWorker, error: BaseException) -> str:
+    """What has become of an actor, in words. Ray's own are for the log of who looks into it."""
+    import ray
+
+    _log.debug("Ray on a worker that died: %s", error)
+    if isinstance(error, ray.exceptions.OutOfMemoryError):
+        return "Ray ended it, as the memory of its node ran out"
+    if worker.node and isinstance(error, ray.exceptions.ActorDiedError):
+        return f"its process on node {worker.node[:12]} ended"
+    return _COLOURS.sub("", describe(error))
 
 
 def _loss(worker: RayWorker) -> Death:

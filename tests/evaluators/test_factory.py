@@ -10,6 +10,7 @@ from evolion.evaluators.factory import make_evaluator
 from evolion.evaluators.pool import Limits
 from evolion.evaluators.types import EvaluatorUnavailable
 from evolion.evaluators.worker import answer
+from evolion.evaluators.worker_class import WorkerClass
 
 
 def test_processes_unless_asked_otherwise() -> None:
@@ -38,12 +39,45 @@ def test_no_workers_and_wrong_addresses_are_errors() -> None:
         make_evaluator(1, "nowhere", function=behave)
 
 
+def test_classes_of_processes_share_the_cores() -> None:
+    """Without a cluster, classes are processes: each has its own, as many as were asked for."""
+    classes = [WorkerClass(count=1), WorkerClass("other", count=2, platform="cpu")]
+    with make_evaluator(classes=classes, function=behave) as evaluator:
+        jobs = [replace(job(number, "process_id"), device=("", "other")[number % 2]) for number in range(8)]
+        processes = {
+            device: {score.loss for number, score in run(evaluator, jobs).items() if jobs[number].device == device}
+            for device in ("", "other")
+        }
+        assert evaluator.workers == 3
+        assert len(processes[""]) == 1
+        assert not processes[""] & processes["other"]
+    with make_evaluator(classes=[WorkerClass(count=1)], function=behave) as evaluator:
+        assert run(evaluator, [job(1)])[1] == answer(behave, job(1))
+
+
+@pytest.mark.parametrize(
+    ("one", "what"),
+    [
+        (WorkerClass(gpus=1.0), "a worker is to have GPU"),
+        (WorkerClass(tpus=4), "a worker is to have TPU"),
+        (WorkerClass(resources={"slots": 1.0}), "a worker is to have slots"),
+        (WorkerClass(batch=8), "a worker is to have batches"),
+    ],
+)
+def test_what_processes_cannot_have_is_refused(one: WorkerClass, what: str) -> None:
+    """Nobody shares out the GPUs of a machine without Ray: said at once, with what to do."""
+    with pytest.raises(ValueError, match=f"{what}: .* use --ray local, or --batch"):
+        make_evaluator(classes=[one], function=behave)
+    with pytest.raises(ValueError, match="no class of workers without a device"):
+        make_evaluator(classes=[], function=behave)
+
+
 @pytest.mark.parametrize("limit", fields(Limits), ids=lambda limit: limit.name)
 def test_limits_are_positive(limit: Field[float]) -> None:
     """A limit of nothing would end every job."""
     with pytest.raises(ValueError, match="positive"):
         replace(Limits(), **{limit.name: -1})
-    if limit.name not in ("set_up", "memory_set_up"):
+    if limit.name not in ("set_up", "memory_set_up", "batch_seconds"):
         with pytest.raises(ValueError, match="positive"):
             replace(Limits(), **{limit.name: 0})
 

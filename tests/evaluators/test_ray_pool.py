@@ -12,7 +12,8 @@ from laws.evaluator_laws import PATIENT, EvaluatorLaws, LimitLaws, RealScoreLaws
 from laws.job_functions import behave, fixed_tag
 
 from evolion.evaluators.pool import Limits, PoolEvaluator
-from evolion.evaluators.ray_pool import RayWorker, check_address, ray_evaluator
+from evolion.evaluators.ray_connection import check_address
+from evolion.evaluators.ray_pool import RayWorker, ray_evaluator
 from evolion.evaluators.types import EvaluatorUnavailable, Job, Score
 
 
@@ -46,7 +47,7 @@ class TestRayEvaluator(EvaluatorLaws, WorkerLaws):
             assert occupying.numerics == fixed_tag()
             while not all(seat.ready for seat in occupying._seats):
                 occupying._step(None)
-            with pytest.raises(EvaluatorUnavailable, match="each needs one CPU, Ray has 4, of which 0 are free"):
+            with pytest.raises(EvaluatorUnavailable, match="each takes 1 CPU, Ray has 4 CPU \\(0 free\\)"):
                 assert waiting.numerics
 
 
@@ -92,7 +93,7 @@ def test_an_address_where_something_else_answers_is_one_clear_error(
     reply: bytes | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The port of another service is told from Ray's, in bounded time."""
-    monkeypatch.setattr("evolion.evaluators.ray_pool._CONNECT_SECONDS", 0.5)
+    monkeypatch.setattr("evolion.evaluators.ray_connection._CONNECT_SECONDS", 0.5)
     with server(reply) as address, pytest.raises(EvaluatorUnavailable, match=f"no Ray at '{address}'"):
         check_address(address)
 
