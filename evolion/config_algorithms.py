@@ -125,5 +125,6 @@ class AdaptationConfig:
 
 
 def _check_names(what: str, names: tuple[str, ...]) -> None:
-    if len(set(names)) < len(names):
-        raise ValueError(f"{what} names one of {', '.join(sorted(set(names)))} twice")
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"{what} holds {name} twice")
