@@ -123,7 +123,7 @@ class Staff(Generic[W]):
         wanted = self.kind.wanted()
         if wanted is None or wanted == self.wanted:
             return
-        _log.info("there is room for %d workers now, for %d before", wanted, self.wanted)
+        _log.info("workers that there is room for: %d now, %d before", wanted, self.wanted)
         self.wanted = wanted
         # Those at work go when they are done, or with their machine.
         while len(self.seats) > wanted and (seat := self.seats.spare()):
