@@ -1,4 +1,4 @@
-"""The best candidates so far, as functions from lists to lists: more than one, as the first may turn out to be worse."""
+"""The best candidates so far, as functions from lists to lists: several, as the first may turn out to be worse."""
 
 from __future__ import annotations
 

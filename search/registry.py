@@ -23,7 +23,7 @@ from evolion.search.traits import DESCRIPTORS, EXPENSES
 from evolion.search.tuned_population import ConstantsSettings
 from evolion.search.types import Search
 
-__all__ = ["ALGORITHMS", "SearchSettings", "make_search"]
+__all__ = ["ALGORITHMS", "CONTROLS", "SearchSettings", "make_search"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +77,9 @@ ALGORITHMS: Mapping[str, Callable[[SearchSettings], Search[Any]]] = MappingProxy
         "constants-only": lambda s: constants_only(s.seed_program, s.seed, s.population, s.tournament, s.mutation),
     }
 )
+
+CONTROLS = ("random", "constants-only")
+"""Those that are there to be compared with: what others find must be better."""
 
 
 def make_search(name: str, settings: SearchSettings) -> Search[Any]:

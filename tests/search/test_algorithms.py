@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from laws.search_laws import SearchLaws, driven, toy_fitness
+from laws.search_laws import SearchLaws, assert_state_stays_small, driven, toy_fitness
 
 from evolion.primitives.kinds import Kind
 from evolion.primitives.parser import parse
@@ -95,6 +95,12 @@ def test_another_process_asks_the_same() -> None:
     )
     there = json.loads(done.stdout)
     assert there == [[[c.number, c.parent, c.mutation, c.mate, c.key, str(c.program)] for c in run] for _, run in runs]
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_the_state_stays_small(name: str) -> None:
+    """A run of any length keeps a state of bounded size, whatever is told and revised: checkpoints hold it."""
+    assert_state_stays_small(make_search(name, settings_of(SEED, 3, full=True)))
 
 
 @pytest.mark.parametrize("name", ALGORITHMS)

@@ -9,7 +9,7 @@ from evolion.primitives.numpy_interpreter import trajectory
 from evolion.primitives.parser import parse
 from evolion.primitives.program import Program
 from evolion.search.mutation import MutationConfig
-from evolion.search.registry import ALGORITHMS, SearchSettings, make_search
+from evolion.search.registry import ALGORITHMS, CONTROLS, SearchSettings, make_search
 from evolion.search.types import Fitness
 
 SEED = parse("def train(g, m, lr):\n    m = interp(g, m, 0.5)\n    return lr * m, m\n")
@@ -53,7 +53,7 @@ def best_found(algorithm: str, seed: int) -> float:
     return min(gaps)
 
 
-@pytest.mark.parametrize("control", [name for name in ALGORITHMS if name != "regularized-evolution"])
+@pytest.mark.parametrize("control", CONTROLS)
 def test_evolution_finds_more_than_its_controls(control: str) -> None:
     """With the same number of evaluations, evolution comes nearer to a target than drawing and than tuning."""
     found = [best_found("regularized-evolution", seed) for seed in range(3)]
