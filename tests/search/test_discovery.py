@@ -9,7 +9,7 @@ from evolion.primitives.numpy_interpreter import trajectory
 from evolion.primitives.parser import parse
 from evolion.primitives.program import Program
 from evolion.search.mutation import MutationConfig
-from evolion.search.registry import ALGORITHMS, CONTROLS, SearchSettings, make_search
+from evolion.search.registry import CONTROLS, SearchSettings, make_search
 from evolion.search.types import Fitness
 
 SEED = parse("def train(g, m, lr):\n    m = interp(g, m, 0.5)\n    return lr * m, m\n")
