@@ -8,9 +8,9 @@ from typing import Any
 
 from evolion.config import CONFIRMATION_SEEDS, SEEDS_OF_STAGES
 from evolion.evaluators.stages import Reason
-from evolion.records import Cost, Counts
+from evolion.records import Cost, Counts, Standing
 
-__all__ = ["cost_of", "counts_of"]
+__all__ = ["best_of", "best_unconfirmed", "cost_of", "counts_of"]
 
 
 def counts_of(connection: sqlite3.Connection) -> Counts:
@@ -55,3 +55,22 @@ def cost_of(connection: sqlite3.Connection) -> Cost:
             confirming_runs += confirming * its_runs
             confirming_seconds += confirming * its_seconds
     return Cost(runs, seconds, confirming_runs, confirming_seconds)
+
+
+def best_unconfirmed(connection: sqlite3.Connection, after: int, limit: int) -> list[Standing]:
+    """Return the standings of the best candidates beyond number `after` that are not confirmed, at most so many."""
+    rows = connection.execute(
+        "SELECT number, fitness FROM outcomes WHERE number > ? AND fitness IS NOT NULL "
+        "AND number NOT IN (SELECT number FROM confirmations) "
+        "ORDER BY stage DESC, json_extract(fitness, '$[#-1]'), number LIMIT ?",
+        (after, limit),
+    )
+    return [Standing(number, tuple(json.loads(fitness)), confirmed=False) for number, fitness in rows]
+
+
+def best_of(connection: sqlite3.Connection) -> Standing | None:
+    """Return the standing of the best candidate, without reading all of them: seconds for some 100,000."""
+    rows = connection.execute("SELECT number, fitness FROM confirmations WHERE fitness IS NOT NULL")
+    confirmed = [Standing(number, tuple(json.loads(fitness)), confirmed=True) for number, fitness in rows]
+    found = [*confirmed, *best_unconfirmed(connection, -1, 1)]
+    return min(found, key=lambda standing: standing.rank, default=None)

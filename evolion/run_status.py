@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from evolion.evaluators.stages import Reason
 from evolion.evaluators.types import PoolStatus
 from evolion.progress import fitness_text
+from evolion.run_counts import best_of
 from evolion.run_files import is_running
 from evolion.shared_scores import StoreUse, store_use
 
@@ -21,7 +22,7 @@ __all__ = ["confirmations_of", "confirmations_text", "funnel", "status_lines", "
 
 def status_of(store: RunStore) -> dict[str, Any]:
     """Return the state of a run, for JSON."""
-    counts, best, winner = store.counts(), store.best(), store.winner()
+    counts, best, winner = store.counts(), best_of(store.database.connection), store.winner()
     shared = store_use(store.events())
     searched = [event.detail for event in store.events() if event.kind == "searched" and event.detail]
     state = "running" if is_running(store.folder) else "finished" if winner else "stopped"

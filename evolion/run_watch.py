@@ -20,6 +20,7 @@ from evolion.evaluators.stages import Reason
 from evolion.evaluators.types import PoolStatus
 from evolion.progress import Phase, Progress, StageProgress, interval_of
 from evolion.records import Cost, Counts, Standing
+from evolion.run_counts import best_unconfirmed
 from evolion.run_files import is_running
 from evolion.run_status import funnel
 from evolion.store import RunStore
@@ -127,13 +128,7 @@ class Follower:
                 self._drops[stage, Reason(reason)] += count
 
     def _best_few(self, store: RunStore, after: int, known: list[Standing]) -> list[Standing]:
-        rows = store.database.read(
-            "SELECT number, fitness FROM outcomes WHERE number > ? AND fitness IS NOT NULL "
-            "AND number NOT IN (SELECT number FROM confirmations) "
-            "ORDER BY stage DESC, json_extract(fitness, '$[#-1]'), number LIMIT ?",
-            (after, _KEPT),
-        )
-        found = [Standing(number, tuple(json.loads(fitness)), confirmed=False) for number, fitness in rows]
+        found = best_unconfirmed(store.database.connection, after, _KEPT)
         return sorted([*known, *found], key=lambda standing: standing.rank)[:_KEPT]
 
     def _confirm(self, store: RunStore) -> None:
