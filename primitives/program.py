@@ -54,6 +54,7 @@ _NO_RESULTS: dict[tuple[Kind | None, ...], Kind] = {}
 _UPDATES = frozenset(kind for kind in Kind if widens(kind, Kind.TENSOR))
 _SCALAR = Kind.SCALAR
 _CONTENT = attrgetter("target", "op", "args")
+_DEFAULT = attrgetter("name", "value")
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,8 +140,8 @@ class Program:
         _check_text(self)
 
     def __hash__(self) -> int:
-        """Hash the body alone, in few steps; programs that differ elsewhere are told apart by `==`."""
-        return hash((self.update, *map(_CONTENT, self.statements)))
+        """Hash what mutations change, in few steps; programs that differ elsewhere are told apart by `==`."""
+        return hash((self.update, *map(_CONTENT, self.statements), *map(_DEFAULT, self.hyperparameters)))
 
     @property
     def slots(self) -> tuple[Parameter, ...]:

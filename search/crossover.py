@@ -32,7 +32,7 @@ __all__ = ["can_cross", "crossover"]
 
 def can_cross(program: Program, config: MutationConfig, mate: Program | None = None) -> bool:
     """Say whether there is another program with a value that the first can take; their arithmetic must be the same."""
-    if mate is None or mate == program or mate.protected != program.protected:
+    if mate is None:
         return False
     return next(_children(program, mate, config, list), None) is not None
 
@@ -45,7 +45,8 @@ def crossover(
     What the value is made from comes along, state slots with their updates included, under names of its own. Shared are
     inputs, hyperparameters with the same name and value, and slots with the same name and update, as relatives have.
     """
-    assert mate is not None
+    if mate is None:
+        return None
     return next(_children(program, mate, config, lambda items: shuffled(items, rng)), None)
 
 
@@ -53,6 +54,8 @@ def _children(
     program: Program, mate: Program, config: MutationConfig, order: Callable[[Sequence[int]], list[int]]
 ) -> Iterator[Program]:
     """Yield the children that are new and not too long, for values and places in an order."""
+    if mate == program or mate.protected != program.protected:
+        return
     longest = max(config.maximum_statements, len(program.statements))
     own = prepared(program)[1]
     kinds = offer(mate).results

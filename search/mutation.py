@@ -158,6 +158,7 @@ class Mutation:
         summary: One line for people.
         applies: Whether the program can be mutated this way at all; if not, the mutation is not drawn.
         apply: The edit.
+        thorough: Whether the edit finds a child wherever the mutation applies, so that trying it is how to know.
 
     """
 
@@ -165,6 +166,7 @@ class Mutation:
     summary: str
     applies: Condition
     apply: Edit
+    thorough: bool = False
 
 
 class Child(NamedTuple):
@@ -198,16 +200,16 @@ def breed(program: Program, rng: np.random.Generator, config: MutationConfig, ma
     longest = max(config.maximum_statements, len(program.statements))
     checked: set[str] = set()
     for _ in range(config.attempts):
-        row = _weighted(rows, rng)
-        while row.name not in checked and not row.applies(program, config, mate):
-            # As if it had not been on the list; most rows are never asked, and some take long to say.
-            rows = [other for other in rows if other[0] is not row]
+        applies, child = False, None
+        while not applies:
             if not rows:
                 names = ", ".join(name for name, _ in config.weights)
                 raise NoProgramError(f"none of the mutations ({names}) applies to this program:\n{program}")
             row = _weighted(rows, rng)
+            applies, child = _tried(row, row.name in checked, program, rng, config, mate)
+            # As if it had not been on the list; most rows are never asked, and some take long to say.
+            rows = rows if applies else [other for other in rows if other[0] is not row]
         checked.add(row.name)
-        child = row.apply(program, rng, config, mate)
         if child is not None and len(child.statements) <= longest:
             own = prepared(child)[1]
             if own != key:
@@ -215,6 +217,26 @@ def breed(program: Program, rng: np.random.Generator, config: MutationConfig, ma
     raise NoProgramError(
         f"no child in {config.attempts} attempts; widen the mutation config for this program:\n{program}"
     )
+
+
+def _tried(
+    row: Mutation,
+    applies: bool,
+    program: Program,
+    rng: np.random.Generator,
+    config: MutationConfig,
+    mate: Program | None,
+) -> tuple[bool, Program | None]:
+    """Return whether a mutation applies, which may be known, and if so a child; else nothing is drawn."""
+    if row.thorough and not applies:
+        before = rng.bit_generator.state
+        child = row.apply(program, rng, config, mate)
+        if child is None:
+            rng.bit_generator.state = before
+        return child is not None, child
+    if applies or row.applies(program, config, mate):
+        return True, row.apply(program, rng, config, mate)
+    return False, None
 
 
 def _weighted(rows: list[tuple[Mutation, float]], rng: np.random.Generator) -> Mutation:
@@ -243,7 +265,7 @@ _ROWS = (
         modify,
     ),
     Mutation("scale", "a literal or a hyperparameter's default is scaled by 2^N(0, 1)", has_constants, scale),
-    Mutation("swap", "two statements change places, so that names mean other values", has_exchanges, swap),
+    Mutation("swap", "two statements change places, so that names mean other values", has_exchanges, swap, True),
     Mutation(
         "replace_op",
         "the op of a statement becomes another that takes and gives the same kinds",
@@ -261,6 +283,7 @@ _ROWS = (
         "a value of a second program, with all that it is made from, takes the place of one that is as wide or wider",
         can_cross,
         crossover,
+        True,
     ),
 )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -84,22 +84,23 @@ def _siblings(vocabulary: tuple[str, ...], name: str, kinds: tuple[Kind, ...]) -
     return tuple(other for other in vocabulary if other != name and OPS[other].signatures.get(kinds) is result)
 
 
-def _replaceable(program: Program, config: MutationConfig) -> list[tuple[int, tuple[str, ...]]]:
+@lru_cache(maxsize=16)
+def _replaceable(program: Program, vocabulary: tuple[str, ...]) -> list[tuple[int, tuple[str, ...]]]:
     rows = zip(program.statements, offer(program).arguments, strict=True)
-    siblings = [(index, _siblings(config.vocabulary, old.op, kinds)) for index, (old, kinds) in enumerate(rows)]
+    siblings = [(index, _siblings(vocabulary, old.op, kinds)) for index, (old, kinds) in enumerate(rows)]
     return [(index, names) for index, names in siblings if names]
 
 
 def has_siblings(program: Program, config: MutationConfig, mate: Program | None = None) -> bool:
     """Say whether the vocabulary has another op for one of the statements."""
-    return len(_replaceable(program, config)) > 0
+    return len(_replaceable(program, config.vocabulary)) > 0
 
 
 def replace_op(
     program: Program, rng: np.random.Generator, config: MutationConfig, mate: Program | None = None
 ) -> Program | None:
     """Change the op of a statement for another that takes and gives the same kinds."""
-    index, names = pick(_replaceable(program, config), rng)
+    index, names = pick(_replaceable(program, config.vocabulary), rng)
     draft = offer(program).draft
     old = draft.statements[index]
     changed = Statement(old.target, pick(names, rng), old.args)
@@ -124,6 +125,7 @@ class _Copyable:
     uses: tuple[Place, ...]
 
 
+@lru_cache(maxsize=16)
 def _copyable(program: Program) -> list[_Copyable]:
     flow = data_flow(program)
     values = constants_of(program)

@@ -84,6 +84,33 @@ def test_every_child_is_a_valid_new_program_without_dead_code(
     assert child.protected == parent.protected
 
 
+@pytest.mark.parametrize("name", [name for name, row in MUTATIONS.items() if row.thorough])
+@settings(max_examples=60)
+@given(parent=any_program, mate=any_program | st.none(), seed=st.integers(0, 2**32))
+def test_a_thorough_mutation_applies_where_it_finds_a_child(
+    name: str, parent: Program, mate: Program | None, seed: int
+) -> None:
+    """To try is to know: whether such a mutation applies is never worked out apart from the edit."""
+    parent, mate = remove_dead_code(parent), None if mate is None else remove_dead_code(mate)
+    child = MUTATIONS[name].apply(parent, np.random.default_rng(seed), FULL_WIDE, mate)
+    assert (child is not None) == MUTATIONS[name].applies(parent, FULL_WIDE, mate)
+
+
+def test_a_mutation_that_does_not_apply_draws_nothing() -> None:
+    """What a child is does not hang on how it was found out that another mutation does not apply."""
+    parent = parse("def train(g, lr):\n    return lr * g\n")
+    thorough = [(name, 1.0) for name, row in MUTATIONS.items() if row.thorough]
+    config = MutationConfig(weights=(*thorough, ("insert", 1.0)))
+    for number in range(30):
+        rng, other = np.random.default_rng(number), np.random.default_rng(number)
+        child, mutation, _ = breed(parent, rng, config)
+        assert mutation == "insert"
+        weights = [1.0] * len(config.weights)
+        while other.random() * len(weights) < len(weights) - 1:
+            weights.pop()
+        assert MUTATIONS["insert"].apply(parent, other, config) == child
+
+
 @pytest.mark.parametrize("config", [WIDE, FULL_WIDE], ids=["lion", "full"])
 @settings(max_examples=50)
 @given(seed=st.integers(0, 2**32), steps=st.integers(1, 60))
