@@ -5,9 +5,11 @@
 A head without workers and two nodes. A busy worker is killed (kill -9) every 20 seconds, though never a second one over
 the same job: that is how a candidate that kills its workers is told, and it would be quarantined. A node, with all that
 is on it, is killed every two minutes, and another one takes its place 20 seconds later; the driver three times, and
-`resume` takes the run up at once. The jobs are real trainings of `digits-mlp`, stretched by a pause (chaos_jobs.py). The run is compared
-with one that processes of this machine made undisturbed before, without pauses: every table must be the same but for
-times, so that no candidate is lost, counted twice or scored otherwise. Exit status 1 if that is not so.
+`resume` takes the run up at once. The jobs are real trainings of `digits-mlp`, stretched by a pause (chaos_jobs.py).
+
+The run is compared with one that processes of this machine made undisturbed before, without pauses: every table must be
+the same but for times, so that no candidate is lost, counted twice or scored otherwise. Exit status 1 if it is not.
+The sources must not change meanwhile: a run is resumed by the code that began it alone.
 
 `--out` gets the table of kills as Markdown. For each kill: the seconds until the next answer of any worker, and until
 as many processes as there are to be have answered since, which is when the run has its full strength again. A job that

@@ -1,26 +1,23 @@
 """A store that is locked, or that cannot grow: one line says so, nothing scored is lost, and the run can go on."""
 
+import itertools
 import resource
 import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
-from faults.faulty_jobs import sound_score
-from laws.job_functions import fixed_tag
 from run_contents import contents
-from stub_evaluator import stub_config
+from stub_evaluator import StubEvaluator, stub_config
 
 from evolion.config import RetestConfig, RetestTask
 from evolion.driver import discover, resume
 from evolion.errors import InputError
-from evolion.evaluators.inline import inline_evaluator
 from evolion.evaluators.types import Job, Score
 
 CONFIG = replace(
@@ -36,12 +33,23 @@ time.sleep(float(sys.argv[2]))
 """
 
 
-def run(folder: Path, *, again: bool = False, function: Any = sound_score) -> Path:
-    with inline_evaluator(function=function, tag=fixed_tag) as evaluator:
-        if again:
-            resume(folder, evaluator=evaluator)
-        else:
-            discover(CONFIG, folder, evaluator=evaluator)
+def run(folder: Path, *, again: bool = False, meanwhile: Callable[[], object] | None = None) -> Path:
+    """Make or resume a run; `meanwhile` happens once, while the driver waits for scores in the middle of it."""
+    evaluator, waits = StubEvaluator(), itertools.count(1)
+    collect = evaluator.collect
+
+    def collects(timeout: float | None = None) -> list[tuple[Job, Score]]:
+        if timeout == 0.0:
+            return []
+        if next(waits) == 12 and meanwhile is not None:
+            meanwhile()
+        return collect()
+
+    evaluator.collect = collects  # type: ignore[method-assign]
+    if again:
+        resume(folder, evaluator=evaluator)
+    else:
+        discover(CONFIG, folder, evaluator=evaluator)
     return folder
 
 
@@ -63,24 +71,11 @@ def held(folder: Path, seconds: float) -> Iterator["subprocess.Popen[str]"]:
             process.kill()
 
 
-class Meanwhile:
-    """Scores jobs, and does something in the middle of the run."""
-
-    def __init__(self, happens: Any, at: int = 12) -> None:
-        self.happens, self.left = happens, at
-
-    def __call__(self, job: Job) -> Score:
-        self.left -= 1
-        if self.left == 0:
-            self.happens()
-        return sound_score(job)
-
-
 def test_a_lock_that_is_given_back_costs_its_time_alone(undisturbed: Path, tmp_path: Path) -> None:
     """While another process holds the database the driver waits; then it goes on as if nothing had been."""
     begun = time.monotonic()
     with ExitStack() as stack:
-        run(tmp_path / "run", function=Meanwhile(lambda: stack.enter_context(held(tmp_path / "run", 0.7))))
+        run(tmp_path / "run", meanwhile=lambda: stack.enter_context(held(tmp_path / "run", 0.7)))
 
     assert time.monotonic() - begun > 0.7
     assert contents(tmp_path / "run") == contents(undisturbed)
@@ -94,7 +89,7 @@ def test_a_lock_that_is_kept_ends_the_run_which_can_go_on(
     monkeypatch.setattr(sqlite3, "connect", lambda *given, **more: connect(*given, **(more | {"timeout": 0.2})))
     errors = (sqlite3.OperationalError, InputError)
     with ExitStack() as stack, pytest.raises(errors, match=r"locked"):
-        run(tmp_path / "run", function=Meanwhile(lambda: stack.enter_context(held(tmp_path / "run", 60.0))))
+        run(tmp_path / "run", meanwhile=lambda: stack.enter_context(held(tmp_path / "run", 60.0)))
     before = contents(tmp_path / "run")
     run(tmp_path / "run", again=True)
 
@@ -112,7 +107,7 @@ def test_a_second_driver_is_refused(undisturbed: Path, tmp_path: Path) -> None:
             run(tmp_path / "run", again=True)
         said.append(str(refused.value))
 
-    run(tmp_path / "run", function=Meanwhile(second))
+    run(tmp_path / "run", meanwhile=second)
     assert len(said) == 1
     assert "\n" not in said[0]
     assert contents(tmp_path / "run") == contents(undisturbed)
@@ -128,7 +123,7 @@ def test_a_disk_that_takes_no_more(undisturbed: Path, tmp_path: Path) -> None:
 
     try:
         with pytest.raises((sqlite3.Error, OSError, RuntimeError, InputError)) as stopped:
-            run(tmp_path / "run", function=Meanwhile(full))
+            run(tmp_path / "run", meanwhile=full)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert "\n" not in str(stopped.value)
