@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from statistics import median, variance
 
 from evolion.evaluators.metric import excess_of
@@ -125,7 +125,7 @@ class Contest:
     """
 
     share: float
-    recent: Window = Window(CONTEST_WINDOW)
+    recent: Window = field(default_factory=lambda: Window(CONTEST_WINDOW))
     best: Rank | None = None
 
     def admits(self, rank: Rank) -> bool:

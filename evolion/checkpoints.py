@@ -82,7 +82,7 @@ def write_checkpoint(store: RunStore, checkpoint: Checkpoint) -> None:
 
 
 def read_checkpoint(store: RunStore, algorithm: Search[Any]) -> Checkpoint | None:
-    """Return the checkpoint of a run; None if it has none that this version can read, then it replays from its start."""
+    """Return the checkpoint of a run; None if it has none that can be read: then it is taken up at its beginning."""
     fields = store.get_record(_RECORD)
     if fields is None:
         return None

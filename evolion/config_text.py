@@ -14,7 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 from evolion.config import RetestConfig, RunConfig, SearchConfig
 from evolion.errors import ConfigError, close_matches
 
-__all__ = ["from_toml", "read_config", "to_toml"]
+__all__ = ["from_toml", "read_config", "to_toml", "with_overrides"]
 
 
 def read_config(path: Path | str | None = None, overrides: Iterable[str] = (), *, seed: int | None = None) -> RunConfig:
@@ -39,12 +39,22 @@ def read_config(path: Path | str | None = None, overrides: Iterable[str] = (), *
     overrides = list(overrides)
     if not overrides and seed is None:
         return config
+    if overrides:
+        config = with_overrides(config, overrides)
+    return config if seed is None else _validated(_tree(config) | {"seed": seed}, "--seed")
+
+
+def with_overrides(config: RunConfig, overrides: Iterable[str]) -> RunConfig:
+    """Return a configuration with `KEY=VALUE` overrides, see `read_config`.
+
+    Raises:
+        ConfigError: One line that names the override and the key.
+
+    """
     tree = _tree(config)
     for override in overrides:
         _override(tree, override)
-    if seed is not None:
-        tree["seed"] = seed
-    return _validated(tree, "--set" if overrides else "--seed")
+    return _validated(tree, "--set")
 
 
 def from_toml(text: str, *, where: str = "the configuration") -> RunConfig:

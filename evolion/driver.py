@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import Any
 
 from evolion.comparison import Table, render, table_from_json
 from evolion.config import RunConfig, program_of
+from evolion.continuation import continued_config, extend
 from evolion.errors import InputError, JobError, RunError
 from evolion.evaluators.score_keys import origin
 from evolion.evaluators.score_store import ScoreStore
@@ -17,13 +18,14 @@ from evolion.evaluators.types import Evaluator, EvaluatorUnavailable
 from evolion.funnel import run_search
 from evolion.ledger import Ledger
 from evolion.primitives.program import Program
+from evolion.progress import Observer, several, silent
 from evolion.records import Counts
 from evolion.retest import WINNER, Retested, finalists_of, removals_to_json, retest
 from evolion.run_status import confirmations_of, confirmations_text
+from evolion.run_watch import WorkersNote
 from evolion.search_settings import algorithm_of
 from evolion.shared_scores import STORE_EVENT, SharedScores, StoreUse, open_scores, store_use
 from evolion.store import RunStore
-from evolion.view import Observer, silent
 
 __all__ = ["Result", "discover", "resume"]
 
@@ -160,20 +162,26 @@ def resume(
     batch: int | None = None,
     observer: Observer | None = None,
     store: Path | str | None = None,
+    overrides: Sequence[str] = (),
 ) -> Result:
     """Take an interrupted run to the end that it would have had; give back what a finished run holds.
 
+    `overrides` are KEY=VALUE pairs for what may change, see `continued_config`: with a larger `search.budget` a run,
+    finished or not, goes on to the end that it would have had with that budget from its beginning.
+
     Raises:
-        InputError: If there is no run, another process is at it, or this machine or this version computes otherwise
-            than the one that began it.
+        InputError: If there is no run, another process is at it, an override changes what may not change, or this
+            machine or this version computes otherwise than the one that began it.
 
     """
     with RunStore.open(folder, readonly=True) as begun:
-        if begun.winner() is not None:
+        config = continued_config(begun.config, overrides)
+        if begun.winner() is not None and config.search.budget == begun.config.search.budget:
             return _result(begun)
-    with open_scores(store) as scores, _evaluator(evaluator, workers, ray, batch, begun.config) as working:
+    with open_scores(store) as scores, _evaluator(evaluator, workers, ray, batch, config) as working:
         # Before anything opens the run for writing: that brings it to this version's format, for good.
         check_environment(begun, working)
+        extend(folder, config)
         with RunStore.open(folder) as run:
             run.event("resume", {"workers": working.workers, "ray": ray})
             return _run(run, working, observer or silent(), scores)
@@ -206,6 +214,7 @@ def _run(store: RunStore, evaluator: Evaluator, observer: Observer, scores: Scor
     config = store.config
     shared = None if scores is None else SharedScores(scores, evaluator.numerics, config.timeout)
     ledger = Ledger(store, evaluator, shared)
+    observer = several(observer, WorkersNote(store))  # one that raises ends no run
     try:
         run_search(config, program_of(config.search.warm_start), ledger, observer)
         store.event("searched", asdict(evaluator.status))

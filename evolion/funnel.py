@@ -188,14 +188,14 @@ def _restore(search: _Search, checkpoint: Checkpoint) -> None:
 
 def _go_on(search: _Search, observer: Observer) -> None:
     budget, lag = search.config.search.budget, search.config.search.lag
+    last = budget - lag  # a run with a larger budget asks for its next candidate then, so it goes on from there
     due, shown = search.told + interval(search.told), -math.inf
     while search.told < budget:
         while search.asked < budget and search.asked - lag <= search.told:
             _enter(search)
         _tell_next(search)
         _confirm(search, last=False)
-        if search.told in (due, budget):
-            # At the end of the budget too, before the last confirmations: a run with a larger one goes on from here.
+        if search.told == last or due <= search.told < last:
             due = search.told + interval(search.told)
             _write(search)
         if search.told < budget and time.monotonic() >= shown + _VIEW_SECONDS:

@@ -127,6 +127,7 @@ class _Bench:
                 seeds=(seed,),
                 learning_rates=(setting.learning_rate,),
                 split=split,
+                device=self.config.device_of(setting.task.task),
             )
             for program, setting in pairs
             for seed in seeds
@@ -231,6 +232,7 @@ def _tune(bench: _Bench, programs: Sequence[Program]) -> list[list[Tuned]]:
             steps=_steps(task),
             seeds=bench.seeds(_TUNING_SEED, 1),
             learning_rates=(trial.learning_rate,),
+            device=bench.config.device_of(task.task),
         )
         for task, rows in zip(tasks, points, strict=True)
         for row in rows

@@ -289,6 +289,22 @@ class RunStore:
         row = self.database.read("SELECT value FROM records WHERE name = ?", (name,)).fetchone()
         return json.loads(row[0]) if row else None
 
+    def forget_record(self, name: str) -> None:
+        """Remove a named value, if there is one."""
+        self.database.write("DELETE FROM records WHERE name = ?", (name,))
+
+    def get_config(self) -> str:
+        """Return the configuration as it was written, with versions and device class."""
+        return str(self.database.read("SELECT value FROM records WHERE name = 'config'").fetchone()[0])
+
+    def put_config(self, text: str) -> None:
+        """Put another configuration in its place; the open run goes on with the one that it was opened with."""
+        self.database.write("UPDATE records SET value = ? WHERE name = 'config'", (text,))
+
+    def forget_confirmations(self, first: int) -> None:
+        """Remove the confirmations of candidates from a number on."""
+        self.database.write("DELETE FROM confirmations WHERE number >= ?", (first,))
+
     def set_winner(self, number: int, text: str) -> None:
         """Set the program that the run ends with: the text, after simplification and ablation, of a candidate."""
         self.put_record("winner", [number, text])
