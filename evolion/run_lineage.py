@@ -31,7 +31,8 @@ _LONGEST_COMPARED = 300
 
 def ancestors(history: History, number: int) -> list[int]:
     """Return a candidate and all that it descends from by first parents, the oldest first."""
-    line, place = [], history.made.get(number)
+    line: list[int] = []
+    place = history.made.get(number)
     while place is not None and number not in line[-1:]:
         line.append(number)
         # A parent is always older: damaged data cannot lead in a circle.
@@ -51,13 +52,13 @@ def whole_difference(before: str, after: str) -> tuple[str, ...]:
     """Return both texts as one, with "-", "+" or a blank before each line; nothing for equal texts."""
     if before == after:
         return ()
-    matcher = difflib.SequenceMatcher(None, before.splitlines(), after.splitlines(), autojunk=False)
+    old, new = before.splitlines(), after.splitlines()
     lines = []
-    for tag, i, j, k, m in matcher.get_opcodes():
+    for tag, i, j, k, m in difflib.SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
         if tag == "equal":
-            lines += [f"  {line}" for line in matcher.b[k:m]]
+            lines += [f"  {line}" for line in new[k:m]]
         else:
-            lines += [f"- {line}" for line in matcher.a[i:j]] + [f"+ {line}" for line in matcher.b[k:m]]
+            lines += [f"- {line}" for line in old[i:j]] + [f"+ {line}" for line in new[k:m]]
     return bounded(lines, MOST_LINES)
 
 

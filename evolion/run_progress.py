@@ -129,7 +129,8 @@ def _track(numbers: Sequence[int], values: Mapping[int, float], totals: Mapping[
 def _confirmed(history: History, stage: int, totals: Mapping[int, float]) -> Track:
     last = max(history.outcomes, default=-1)
     lag = history.config.search.lag
-    best, rows = (math.inf,), []
+    best: tuple[float, ...] = (math.inf,)
+    rows = []
     for number, confirmation in sorted(history.confirmations.items()):
         estimate = with_interval(confirmation)
         if estimate is None or confirmation.fitness is None or history.outcomes[number].stage != stage:
@@ -173,7 +174,12 @@ def mutations_of(history: History, errors: dict[int, float], weights: Mapping[st
         for place, is_so in enumerate(ended):
             row[place] += is_so
     ranked = sorted(counts.items(), key=lambda item: -item[1][0])
-    return tuple(MutationUse(name, *row, share=weights.get(name)) for name, row in ranked)
+    return tuple(_use(name, row, weights.get(name)) for name, row in ranked)
+
+
+def _use(name: str, row: Sequence[int], share: float | None) -> MutationUse:
+    tried, stopped, failed, known, better, resolved, best = row
+    return MutationUse(name, tried, stopped, failed, known, better, resolved, best, share)
 
 
 def _first_rank(outcome: Outcome) -> tuple[float, float] | None:

@@ -165,7 +165,7 @@ def _share(count: int, whole: int) -> str:
 def cost(material: RunMaterial) -> str:
     """Return what the run has cost, and what went wrong with workers."""
     terms = "".join(f"<dt>{said(term)}</dt><dd>{said(text)}</dd>\n" for term, text in material.costs)
-    faults = "".join(f"<li>{count:,} {said(name)}</li>\n" for name, count in material.faults)
+    faults = "".join(f"<li>{said(name)}: {count:,}</li>\n" for name, count in material.faults)
     wrong = f"<ul>\n{faults}</ul>\n" if faults else paragraph("No fault of a worker is known.")
     return section("cost", "Cost", f"<dl>\n{terms}</dl>\n<h3>Faults</h3>\n{wrong}")
 

@@ -51,7 +51,7 @@ small{font-size:.85rem}
 th:first-child{overflow-wrap:break-word;min-width:7.5rem}
 caption{max-width:calc(100vw - 2rem)}
 @media (max-width:30rem){.code{font-size:.8rem}}
-@media print{h2,h3,dt,caption{break-after:avoid}#program,#reproduction{break-before:page}
+@media print{h2,h3,dt,caption{break-after:avoid}#reproduction{break-before:page}
 h2{margin-top:1.2rem}.funnel li{margin:.4rem 0}.panels{grid-template-columns:1fr 1fr}table{font-size:8pt}
 .step,.funnel li,.findings li,dd{break-inside:avoid}
 .code{white-space:pre-wrap;font-size:8pt;border:1px solid var(--cRULE)}

@@ -95,7 +95,7 @@ def test_a_finished_run_has_a_page_that_says_the_answer_first(finished: Path) ->
     assert shown.index(answer) < shown.index("Paired differences") < shown.index("Candidates told")
     assert f"{WINNER}, became the winner" in shown
     assert "0.002 (-0.008 to 0.012)" in shown
-    assert "3 workers died" in shown
+    assert "workers died: 3" in shown
     assert f"evolion export {finished} --to optax" in shown
 
 
