@@ -60,16 +60,21 @@ def process_evaluator(
 
 
 @final
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class ProcessWorker:
-    """A worker process and the driver's end of its pipe; `living` holds all that were not killed."""
+    """A worker process and the driver's end of its pipe.
+
+    `living` holds all that were not killed; `late`: it had ended before it was handed jobs.
+    """
 
     process: SpawnProcess
     connection: "Pipe"
     living: "set[ProcessWorker]" = field(repr=False)
+    late: bool = False
 
     def send(self, assignments: tuple[Assignment, ...]) -> None:
         """Hand over jobs."""
+        self.late = self.process.exitcode is not None
         try:
             self.connection.send(assignments)
         except (BrokenPipeError, ConnectionResetError):
@@ -87,7 +92,7 @@ class ProcessWorker:
             if events:
                 return events
         self.process.join(1.0)
-        return [*events, Death(_ending(self.process.exitcode))]
+        return [*events, Death(_ending(self.process.exitcode), innocent=self.late)]
 
     def kill(self) -> None:
         """End the process and wait until it is gone."""

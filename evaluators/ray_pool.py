@@ -41,6 +41,7 @@ from evolion.evaluators.worker import (
 from evolion.evaluators.worker_class import WorkerClass, fitting
 
 _LEAVE_SECONDS = 2.0
+_IDLE_SECONDS = 0.5
 _LOOK_SECONDS = 2.0
 _DOUBT_SECONDS = 6.0
 """How long Ray may take to tell of a death on a node that is there. It took 0.03 s."""
@@ -132,10 +133,15 @@ Report = Callable[["RayWorker", "Future[Event]"], None]
 
 @final
 class RayWorker:
-    """An actor. What becomes of the calls to it goes to `report`, from a thread of Ray's; `node` is where it is."""
+    """An actor. What becomes of the calls to it goes to `report`, from a thread of Ray's.
+
+    `node` is where it is; `heard` when it last said something; `in_question`: nothing was heard since it was asked.
+    """
 
     def __init__(self, actor: Any, living: "set[RayWorker]", report: Report) -> None:
         self.node = ""
+        self.heard = time.monotonic()
+        self.in_question = False
         self._actor = actor
         self._living = living
         self._report = report
@@ -145,6 +151,10 @@ class RayWorker:
 
     def send(self, assignments: tuple[Assignment, ...]) -> None:
         """Hand over jobs, in one call: each costs a millisecond."""
+        if time.monotonic() > self.heard + _IDLE_SECONDS:
+            # It may have died since, and Ray tells of that only when it is called: that is no fault of these jobs.
+            self.in_question = True
+            self.probe()
         self._follow(self._actor.evaluate.remote(assignments))
 
     def probe(self) -> None:
@@ -185,6 +195,7 @@ class RayWorkers:
     _ended: "SimpleQueue[tuple[RayWorker, Future[Event]]]" = field(default_factory=SimpleQueue)
     _doubtful: dict[RayWorker, float] = field(default_factory=dict)
     _looked: float | None = None
+    _actor: Any = None
     _nodes: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @property
@@ -198,8 +209,10 @@ class RayWorkers:
 
         one, needs = self.worker_class, self.worker_class.needs()
         options = {"num_cpus": needs.pop("CPU", 0), "num_gpus": needs.pop("GPU", 0), "resources": needs}
-        actor = ray.remote(max_restarts=0, max_task_retries=0, **options)(RemoteWorker)
-        return RayWorker(actor.remote(self.work, self.data, one.batch is not None), self._living, self._report)
+        if self._actor is None:  # Ray keeps a copy of each class that it is given, for as long as it runs.
+            self._actor = ray.remote(max_restarts=0, max_task_retries=0, **options)(RemoteWorker)
+        actor = self._actor.remote(self.work, self.data, one.batch is not None)
+        return RayWorker(actor, self._living, self._report)
 
     def _report(self, worker: RayWorker, call: "Future[Event]") -> None:
         self._ended.put((worker, call))
@@ -227,6 +240,9 @@ class RayWorkers:
         if worker not in self._living:
             return []
         error = future.exception()
+        in_question = worker.in_question
+        if error is None:
+            worker.heard, worker.in_question = time.monotonic(), False
         if worker in self._doubtful and not isinstance(error, ray.exceptions.ActorDiedError):
             return []
         if error is None:
@@ -240,7 +256,7 @@ class RayWorkers:
             # The connection is broken, and Ray does not know why. If the process has ended it will say so at once.
             self._doubtful[worker] = time.monotonic() + _DOUBT_SECONDS
             return []
-        return [(worker, Death(_reason(worker, error)))]
+        return [(worker, Death(_reason(worker, error), innocent=in_question))]
 
     def _lost(self) -> list[tuple[RayWorker, Event]]:
         """The workers on nodes that are lost."""

@@ -1,10 +1,14 @@
 import builtins
+import json
+import os
 import socket
+import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -135,3 +139,79 @@ def test_missing_ray_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(builtins, "__import__", without_ray)
     with pytest.raises(EvaluatorUnavailable, match=r"Ray cannot be imported .*pip install ray, or run without Ray"):
         ray_evaluator(1, "local", function=behave, tag=fixed_tag)
+
+
+PREEMPTIBLE = """
+import json, logging, os, sys
+from laws.evaluator_laws import job
+from laws.job_functions import behave, fixed_tag
+from evolion.evaluators.pool import Limits
+from evolion.evaluators.ray_pool import ray_evaluator
+
+os.environ["RAY_worker_niceness"] = "0"
+import ray
+from ray.cluster_utils import Cluster
+
+logging.basicConfig(level=logging.INFO)
+ROOM = {"object_store_memory": 80 * 2**20}
+
+def main():
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False, **ROOM})
+    try:
+        first = cluster.add_node(num_cpus=1, **ROOM)
+        ray.init(address=cluster.address, log_to_driver=False, logging_level=logging.ERROR)
+        limits = Limits(start=120.0, job=120.0)
+        with ray_evaluator(None, cluster.address, limits=limits, function=behave, tag=fixed_tag) as evaluator:
+            print("said", json.dumps(evaluator.workers))
+            for number in range(20):
+                evaluator.submit(job(number, "sleep"))
+            scores = dict(answer(evaluator) for _ in range(1))
+            raylet = first.all_processes["raylet"][0].process
+            raylet.kill()
+            raylet.wait()
+            while not evaluator.status.nodes_lost:
+                scores |= collected(evaluator)
+            print("said", json.dumps(evaluator.status.waiting))
+            cluster.add_node(num_cpus=2, **ROOM)
+            while len(scores) < 20:
+                scores |= collected(evaluator)
+            while evaluator.status.ready < 2:
+                evaluator.submit(job(0, "sleep"))
+                collected(evaluator)
+            status = evaluator.status
+            print("said", json.dumps([evaluator.workers, status.nodes_lost, status.quarantined, status.waiting]))
+            print("said", json.dumps(sorted((number, status) for number, status in scores.items())))
+        ray.shutdown()
+    finally:
+        for node in cluster.list_all_nodes():
+            node.kill_all_processes(check_alive=False, allow_graceful=False, wait=True)
+
+def collected(evaluator):
+    return {item.number: score.status.value for item, score in evaluator.collect(timeout=1.0)}
+
+def answer(evaluator):
+    while not (found := collected(evaluator)):
+        pass
+    (one,) = found.items()
+    return one
+
+main()
+"""
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_preemptible_cluster_costs_no_job(tmp_path: Path) -> None:
+    """The only node is lost with its jobs: the pool waits, follows the cluster to others, and nobody is blamed."""
+    script = tmp_path / "driver.py"
+    script.write_text(PREEMPTIBLE, encoding="utf-8")
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
+    ended = subprocess.run([sys.executable, script], env=environment, capture_output=True, text=True, timeout=300)
+    assert ended.returncode == 0, ended.stderr
+    said = [line.removeprefix("said ") for line in ended.stdout.splitlines() if line.startswith("said ")]
+    before, waiting, after, scores = map(json.loads, said)
+    assert (before, after) == (1, [2, 1, 0, ""])
+    assert waiting == "no worker is ready"
+    assert scores == [[number, "ok"] for number in range(20)]
+    assert "was lost (its node" in ended.stderr
+    assert "workers that there is room for: 2 now" in ended.stderr
