@@ -27,6 +27,8 @@ from evolion.primitives.screening import Screen
 from evolion.progress import Observer, Phase, Progress, StageProgress
 from evolion.proxies.score import Score
 from evolion.records import CandidateRecord, Outcome, Standing
+from evolion.search.adaptation import credits_of
+from evolion.search.restarts import restarts_of
 from evolion.search.types import Candidate, Fitness, NoProgramError, Search
 from evolion.search_settings import algorithm_of
 from evolion.standings import Ranking
@@ -190,6 +192,8 @@ def _go_on(search: _Search, observer: Observer) -> None:
     budget, lag = search.config.search.budget, search.config.search.lag
     last = budget - lag  # a run with a larger budget asks for its next candidate then, so it goes on from there
     due, shown = search.told + interval(search.told), -math.inf
+    # While nothing comes, as when no worker runs, somebody wants to see why.
+    search.ledger.idle = lambda: observer.on_progress(_progress(search))
     while search.told < budget:
         while search.asked < budget and search.asked - lag <= search.told:
             _enter(search)
@@ -202,6 +206,7 @@ def _go_on(search: _Search, observer: Observer) -> None:
             shown = time.monotonic()
             observer.on_progress(_progress(search))
     _confirm(search, last=True)
+    search.ledger.idle = lambda: None
     observer.on_progress(_progress(search))
 
 
@@ -317,6 +322,7 @@ def _confirm(search: _Search, *, last: bool) -> None:
 
 def _progress(search: _Search) -> Progress:
     best, counts, confirmations = search.ranking.best, search.counts, search.confirmations
+    restarts = restarts_of(search.state)
     stages = [
         StageProgress(f"stage {place + 1}", stage.task, stage.steps, entered, passed, search.staged.waiting(place))
         for place, (stage, entered, passed) in enumerate(zip(search.stages, counts.entered, counts.passed, strict=True))
@@ -338,4 +344,6 @@ def _progress(search: _Search) -> Progress:
         probed=counts.probed,
         stages=tuple(stages),
         best_interval=search.ranking.interval,
+        restarts=restarts[-1].ordinal if restarts else 0,
+        mutations=tuple((credit.mutation, credit.weight) for credit in credits_of(search.state)),
     )

@@ -6,6 +6,7 @@ evaluator.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -24,6 +25,8 @@ __all__ = ["Ledger", "Request"]
 
 QUARANTINED = "quarantined:"
 """How the message of a score begins whose job killed its workers."""
+
+_IDLE_SECONDS = 1.0
 
 _REMEMBERED = 4096
 """So many scores are kept in memory; the store has them all."""
@@ -85,12 +88,14 @@ class Ledger:
         evaluator: What evaluates.
         shared: Scores of other runs. What is taken from there goes into the run's own store as if it had been computed,
             so that resuming needs no other.
+        idle: Is called every second while scores are waited for, and must return at once.
 
     """
 
     store: RunStore
     evaluator: Evaluator
     shared: SharedScores | None = None
+    idle: Callable[[], None] = lambda: None
     _pending: dict[ScoreKey, None] = field(default_factory=dict)
     _keys: dict[int, ScoreKey] = field(default_factory=dict)
     _known: dict[ScoreKey, Score] = field(default_factory=dict)
@@ -147,10 +152,7 @@ class Ledger:
         """Wait until at least one more score is there; return the keys of those that came."""
         if not self._pending:
             raise RuntimeError("nothing is being evaluated")
-        finished = self.evaluator.collect(0.0)
-        if not finished:
-            self.store.database.flush()  # so that nothing known waits in memory while this waits for others
-            finished = self.evaluator.collect()
+        finished = self.evaluator.collect(0.0) or self._waited()
         if not finished:
             raise RuntimeError(f"the evaluator gave up {len(self._pending)} jobs")
         entries: list[Entry] = []
@@ -164,6 +166,16 @@ class Ledger:
         if self.shared is not None:
             self.shared.keep(entries)
         return [entry.key for entry in entries]
+
+    def _waited(self) -> list[tuple[Job, Score]]:
+        """Wait for the evaluator, which has nothing now; whoever looks at the run is told that it waits."""
+        while True:
+            self.store.database.flush()  # so that nothing known waits in memory while this waits for others
+            begun = time.monotonic()
+            finished = self.evaluator.collect(_IDLE_SECONDS)
+            if finished or time.monotonic() - begun < _IDLE_SECONDS:
+                return finished
+            self.idle()
 
     def _quarantine(self, job: Job, key: ScoreKey, score: Score) -> None:
         """Keep the text of a program that killed its workers, so that somebody can find out why."""

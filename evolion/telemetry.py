@@ -38,7 +38,10 @@ class Sink(Protocol):
     """Where measures go."""
 
     def write(self, step: int, measures: list[Measure]) -> None:
-        """Take the measures after so many candidates were told. May raise: then nothing more is measured."""
+        """Take the measures after so many candidates were told, the same number again where none came since.
+
+        May raise: then nothing more is measured.
+        """
         ...
 
 
@@ -133,8 +136,8 @@ class Measurements:
             return
         now = self.clock()
         self._pace.add(progress, now)
-        ended = progress.done >= progress.total
-        if progress.done == self._written or (now < self._next and not ended):
+        ended = progress.done >= progress.total and progress.done != self._written
+        if now < self._next and not ended:
             return
         self._next, self._written = now + self.interval, progress.done
         measures = measures_of(progress, self._pace.rates(now)[0], self.memory())

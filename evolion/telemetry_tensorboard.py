@@ -37,14 +37,18 @@ class TensorBoard:
     folder: Path
     clock: Callable[[], float] = time.time
     _records: Any = None
+    _step: int = -1
 
     def write(self, step: int, measures: Sequence[Measure]) -> None:
-        """Write a scalar for each measure.
+        """Write a scalar for each measure, once for each step.
 
         Raises:
             OSError: If the file cannot be written.
 
         """
+        if step == self._step:
+            return
+        self._step = step
         events = importlib.import_module("tensorboardX.proto.event_pb2")
         if self._records is None:
             self._begin(events, step)

@@ -95,16 +95,19 @@ def test_what_is_unknown_is_left_out() -> None:
 
 
 def test_measured_now_and_then() -> None:
-    """A search is measured every ten seconds and at its end, a step once, and nothing but the search."""
+    """A search is measured every ten seconds, while nothing comes too, and at its end; nothing but the search is."""
     sink, clock = Kept(), Clock()
     observer = Measurements(sink, clock=clock, memory=lambda: 0)
     for done in range(101):
         clock.now = done * 0.5
         observer.on_progress(replace(PROGRESS, done=done))
         observer.on_progress(replace(PROGRESS, done=done))
-    observer.on_progress(Progress(Phase.RETEST, 3, 9))
     assert sink.steps == [0, 20, 40, 60, 80, 100]
     assert {m.name: m.value for m in sink.measures}["candidates/per_second"] == pytest.approx(2.0)
+    observer.on_progress(Progress(Phase.RETEST, 3, 9))
+    clock.now = 70.0
+    observer.on_progress(replace(PROGRESS, done=100))
+    assert sink.steps[6:] == [100]
 
 
 def records(folder: Path) -> Iterator[Any]:
@@ -131,13 +134,14 @@ def test_event_files_hold_the_curves(tmp_path: Path) -> None:
 
 
 def test_resumed_curves_go_on(tmp_path: Path) -> None:
-    """A resumed run that tells candidates again tells TensorBoard from where on earlier steps do not count."""
+    """A resumed run tells TensorBoard from where on earlier steps do not count; a step is told once."""
     told: dict[int, float] = {}
     for number, steps in enumerate([(10, 20, 30, 40), (25, 35, 45)]):
         clock = Clock(1000.0 * (number + 1))
         writer = TensorBoard(tmp_path, clock)
         for step in steps:
             writer.write(step, [Measure("best/value", float(number), "")])
+            writer.write(step, [Measure("best/value", 99.0, "")])
         writer.close()
         writer.close()
     for event in records(tmp_path):

@@ -278,6 +278,42 @@ def test_workers_are_noted_for_others(tmp_path: Path) -> None:
     assert Follower(folder).read().progress.workers is None
 
 
+@dataclass
+class Stuck(StubEvaluator):
+    """An evaluator that has no worker for a while."""
+
+    waits: int = 3
+
+    @property
+    def status(self) -> PoolStatus:
+        return PoolStatus(3, waiting="no machine has a free CPU" if self.waits else "")
+
+    def collect(self, timeout: float | None = None) -> list[tuple[Job, Score]]:
+        if not self.waits:
+            return StubEvaluator.collect(self, timeout)
+        if timeout:
+            self.waits -= 1
+            time.sleep(timeout)
+        return []
+
+
+def test_a_run_that_waits_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While no candidate comes because no worker runs, observers and those outside are told so all the same."""
+    monkeypatch.setattr("evolion.ledger._IDLE_SECONDS", 0.01)
+    onlooker, outside = Onlooker(tmp_path / "run"), []
+
+    class Outside:
+        def on_progress(self, progress: Progress) -> None:
+            onlooker.on_progress(progress)
+            outside.append(Follower(tmp_path / "run").read().progress.workers)
+
+    discover(stub_config(20), tmp_path / "run", evaluator=Stuck(), observer=Outside())
+    reasons = [progress.workers.waiting for progress in onlooker.told if progress.workers]
+    assert reasons[:2] == ["no machine has a free CPU"] * 2
+    assert reasons[-1] == ""
+    assert "no machine has a free CPU" in [workers.waiting for workers in outside if workers]
+
+
 @pytest.fixture
 def shown(tmp_path: Path) -> Callable[..., Path]:
     """Makes a run under everything that shows it."""
