@@ -208,7 +208,7 @@ class RayWorkers:
         import ray
 
         one, needs = self.worker_class, self.worker_class.needs()
-        options = {"num_cpus": needs.pop("CPU", 0), "num_gpus": needs.pop("GPU", 0), "resources": needs}
+        options: dict[str, Any] = {"num_cpus": needs.pop("CPU", 0), "num_gpus": needs.pop("GPU", 0), "resources": needs}
         if self._actor is None:  # Ray keeps a copy of each class that it is given, for as long as it runs.
             self._actor = ray.remote(max_restarts=0, max_task_retries=0, **options)(RemoteWorker)
         actor = self._actor.remote(self.work, self.data, one.batch is not None)
