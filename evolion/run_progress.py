@@ -9,15 +9,13 @@ from typing import Any
 
 from evolion.evaluators.protocol.report import Estimate
 from evolion.pictures.run_material import Leader, MutationUse, Progress, Track
+from evolion.progress import interval_of
 from evolion.records import Confirmation, Outcome, Standing
 from evolion.run_history import History, confirmation_told, first_value
 from evolion.run_lineage import readable
 from evolion.store import RunStore
 
 __all__ = ["Learned", "kind_of", "leaders_of", "learned", "mutations_of", "progress_of", "with_interval"]
-
-QUANTILE = 1.96
-"""Of the normal distribution, for 95 %: the noise is pooled over many confirmations."""
 
 MOST_POINTS = 700
 MOST_CHANGES = 200
@@ -37,8 +35,7 @@ def with_interval(confirmation: Confirmation) -> Estimate | None:
     """Return a confirmed value with its 95 % interval; None for a candidate that failed."""
     if confirmation.value is None:
         return None
-    factor = math.exp(QUANTILE * (confirmation.error or 0.0))
-    return Estimate(confirmation.value, confirmation.value / factor, confirmation.value * factor)
+    return Estimate(confirmation.value, *interval_of(confirmation.value, confirmation.error or 0.0))
 
 
 def _thinned(places: Sequence[int], most: int) -> list[int]:

@@ -21,6 +21,7 @@ from evolion.run_history import Spending, read_history, spending
 from evolion.run_lineage import lineage_of, source_of
 from evolion.run_progress import leaders_of, learned, mutations_of, progress_of
 from evolion.run_status import funnel
+from evolion.run_watch import WORKERS_RECORD
 from evolion.shared_scores import store_use
 from evolion.store import RunStore
 
@@ -35,7 +36,9 @@ REPORT = "report.html"
 """The name of the page in a run folder."""
 
 _LONGEST_CONFIGURATION = 60_000
-_MOST_SESSIONS = 5
+_MOST_SESSIONS = 8
+_MOST_QUARANTINED = 10
+_SESSIONS = {"start": "begun", "resume": "resumed", "extended": "extended"}
 
 
 def write_report(folder: Path | str, path: Path | str | None = None) -> Path:
@@ -102,7 +105,8 @@ def material_of(store: RunStore) -> RunMaterial:
         source=None if shown is None else source_of(store, shown),
         mutations=mutations_of(history, errors, state.weights),
         costs=_costs(counts, spent, events),
-        faults=_faults(counts, events, store.folder),
+        faults=_faults(counts, _pools(store, events)),
+        quarantined=_quarantined(events),
         configuration=to_toml(store.config)[:_LONGEST_CONFIGURATION],
         environment=dict(store.environment),
         commands=_commands(store.folder, finished=winner is not None),
@@ -186,17 +190,18 @@ def _costs(counts: Counts, spent: Spending, events: Sequence[Event]) -> tuple[tu
 
 def _sessions(events: Sequence[Event]) -> list[tuple[str, str]]:
     """Say when processes were at the run, with how many workers."""
-    starts = [event for event in events if event.kind in ("start", "resume")]
+    starts = [event for event in events if event.kind in _SESSIONS]
     if not starts:
         return []
     rows = [("From the first event to the last", _time(events[-1].time - events[0].time))]
     said = []
     for event in starts[:_MOST_SESSIONS]:
         detail = event.detail if isinstance(event.detail, dict) else {}
-        what = "begun" if event.kind == "start" else "resumed"
         on = f" on Ray ({detail['ray']})" if detail.get("ray") else ""
         when = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(event.time))
-        said.append(f"{what} {when} with {detail.get('workers', '?')} workers{on}")
+        workers = f" with {detail['workers']} workers" if "workers" in detail else ""
+        budget = f" to {detail['to']} candidates" if "to" in detail else ""
+        said.append(f"{_SESSIONS[event.kind]} {when}{workers}{on}{budget}")
     more = len(starts) - len(said)
     return [*rows, ("Processes at it", "; ".join(said) + (f"; and {more:,} more" if more > 0 else ""))]
 
@@ -213,26 +218,39 @@ _FAULTS = {
     "timeouts": "jobs without an answer in time",
     "over_memory": "jobs over their limit of memory",
     "recycled": "workers replaced for what they held",
-    "quarantined": "programs quarantined, as they kill their worker",
+    "quarantined": "programs that ended every worker that tried them, quarantined",
     "nodes_lost": "nodes lost",
 }
 """Numbers in the status of a pool, and what they count."""
 
 
-def _faults(counts: Counts, events: Sequence[Event], folder: Path) -> tuple[tuple[str, int], ...]:
+def _pools(store: RunStore, events: Sequence[Event]) -> list[dict[str, Any]]:
+    """Return what is known of the workers of each process that was at the run, when its search ended or it was lost."""
+    found = [event.detail for event in events if event.kind == "searched" and isinstance(event.detail, dict)]
+    begun = max((event.time for event in events if event.kind in ("start", "resume")), default=0.0)
+    noted = store.get_record(WORKERS_RECORD)
+    # The note of a process that came to the end of its search says the same once more.
+    if noted is not None and noted[0] >= begun and not any(e.kind == "searched" and e.time >= begun for e in events):
+        found.append(noted[1])
+    return found
+
+
+def _faults(counts: Counts, pools: Sequence[Mapping[str, Any]]) -> tuple[tuple[str, int], ...]:
     """Return what went wrong with workers, over all processes that were at the run, with how often."""
-    total = dict.fromkeys(_FAULTS, 0)
-    for event in events:
-        if event.kind == "searched" and isinstance(event.detail, dict):
-            for name in total:
-                number = event.detail.get(name, 0)
-                total[name] += number if isinstance(number, int) else 0
-    total["quarantined"] = max(total["quarantined"], sum(1 for _ in Path(folder, "quarantine").glob("*.txt")))
+    total = {name: sum(int(pool.get(name, 0)) for pool in pools) for name in _FAULTS}
     failed: Mapping[str, int] = counts.failed
     rows = [(said, total[name]) for name, said in _FAULTS.items() if total[name]]
     ended = [name for name in ("timeout", "crashed") if name in failed]
     rows += [(f"candidates that ended with status {name}", failed[name]) for name in ended]
     return tuple(rows)
+
+
+def _quarantined(events: Sequence[Event]) -> tuple[str, ...]:
+    """Say which programs ended every worker that tried them, where their text is, and how it ended."""
+    details = [event.detail for event in events if event.kind == "quarantined" and isinstance(event.detail, dict)]
+    said = [f"{detail.get('file', '?')}: {detail.get('message', '?')}"[:300] for detail in details[:_MOST_QUARANTINED]]
+    more = len(details) - len(said)
+    return (*said, f"and {more:,} more") if more > 0 else tuple(said)
 
 
 def _commands(folder: Path, *, finished: bool) -> tuple[tuple[str, str], ...]:

@@ -98,6 +98,7 @@ def write_run(
             effects = {"digits-mlp": [0.01, 0.002], "zipf-lm": None}
             store.put_record("ablation", [{"statement": "m = interp(g, m, b1)", "effects": effects, "removed": False}])
             store.event("searched", {"workers": 2, "deaths": 3, "timeouts": 1})
+            store.event("quarantined", {"file": "quarantine/ab.txt", "message": "quarantined: segmentation fault"})
             store.set_winner(winner, program_text(winner) if text is None else text)
     assert (folder / CONFIG_FILE).exists()
     return folder

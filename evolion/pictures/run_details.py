@@ -167,7 +167,9 @@ def cost(material: RunMaterial) -> str:
     terms = "".join(f"<dt>{said(term)}</dt><dd>{said(text)}</dd>\n" for term, text in material.costs)
     faults = "".join(f"<li>{said(name)}: {count:,}</li>\n" for name, count in material.faults)
     wrong = f"<ul>\n{faults}</ul>\n" if faults else paragraph("No fault of a worker is known.")
-    return section("cost", "Cost", f"<dl>\n{terms}</dl>\n<h3>Faults</h3>\n{wrong}")
+    kept = "".join(f"<li>{said(text)}</li>\n" for text in material.quarantined)
+    quarantine = f"<p>Programs in quarantine:</p>\n<ul>\n{kept}</ul>\n" if kept else ""
+    return section("cost", "Cost", f"<dl>\n{terms}</dl>\n<h3>Faults</h3>\n{wrong}{quarantine}")
 
 
 def reproduction(material: RunMaterial) -> str:

@@ -273,6 +273,7 @@ class RunMaterial:
         mutations: What mutations have led to.
         costs: What it has cost, as terms with what is said of each.
         faults: What went wrong with workers, with how often.
+        quarantined: Programs that ended every worker that tried them: where they are, and how it ended.
         configuration: As TOML.
         environment: Versions and device classes.
         commands: What a reader may want to do next, with the command for it.
@@ -295,6 +296,7 @@ class RunMaterial:
     mutations: tuple[MutationUse, ...]
     costs: tuple[tuple[str, str], ...]
     faults: tuple[tuple[str, int], ...]
+    quarantined: tuple[str, ...]
     configuration: str
     environment: Mapping[str, str]
     commands: tuple[tuple[str, str], ...]

@@ -4,6 +4,7 @@ import json
 import logging
 import re
 import sqlite3
+import time
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -20,6 +21,7 @@ from evolion.pictures.run_words import finding
 from evolion.run_history import read_history, spending
 from evolion.run_progress import kind_of, learned
 from evolion.run_report import attempt_report, material_of, write_report
+from evolion.run_watch import WORKERS_RECORD
 from evolion.store import RunStore
 
 SECTIONS = ["found", "progress", "funnel", "leaderboard", "lineage", "program", "mutations", "cost", "reproduction"]
@@ -96,6 +98,7 @@ def test_a_finished_run_has_a_page_that_says_the_answer_first(finished: Path) ->
     assert f"{WINNER}, became the winner" in shown
     assert "0.002 (-0.008 to 0.012)" in shown
     assert "workers died: 3" in shown
+    assert "quarantine/ab.txt: quarantined: segmentation fault" in shown
     assert f"evolion export {finished} --to optax" in shown
 
 
@@ -133,10 +136,13 @@ def test_better_is_said_only_of_what_is_better_everywhere(
 def test_an_unfinished_run_says_how_far_it_is(tmp_path: Path) -> None:
     """Whoever looks on Sunday reads how far it is, and no claim about what is better."""
     folder = write_run(tmp_path / "run", 300, told=260, config=stub_config(500))
+    with RunStore.open(folder) as store:
+        store.put_record(WORKERS_RECORD, [time.time() + 1, {"deaths": 7}])
     shown = well_formed(write_report(folder).read_text(encoding="utf-8")).text
     assert "The run is not finished: 260 of 500 candidates have been told" in shown
     assert "is not known" in shown
     assert "40 not told yet" in shown
+    assert "workers died: 7" in shown
     assert f"evolion resume {folder}" in shown
 
 
@@ -234,10 +240,12 @@ def test_restarts_and_weights_come_from_the_checkpoint(tmp_path: Path) -> None:
         "credits": {"weights": [["insert", 3.0], ["delete", 1.0]]},
     }
     with RunStore.open(folder) as store:
+        store.event("extended", {"from": 200, "to": 300})
         store.put_record("checkpoint", {"state": state})
         assert learned(store).weights == {"insert": 0.75, "delete": 0.25}
     text = write_report(folder).read_text(encoding="utf-8")
     assert "the search began anew" in well_formed(text).text
+    assert "to 300 candidates" in text
     assert "75 %" in text
     for odd in (None, [], {"state": 3}, {"state": {"restarts": 1, "credits": {"weights": [1, ["x"]]}}}):
         with RunStore.open(folder) as store:
