@@ -77,13 +77,14 @@ class AtOnce:
     def collect(self, timeout: float | None = None) -> list[tuple[Job, Score]]:
         """Answer what was submitted."""
         jobs, self.jobs = self.jobs, []
-        return [(job, _score(job)) for job in jobs]
+        return [(job, score_of(job)) for job in jobs]
 
     def close(self) -> None:
         """Nothing to close."""
 
 
-def _score(job: Job) -> Score:
+def score_of(job: Job) -> Score:
+    """A score that hangs on the program alone: the loss is lowest at a length."""
     program = job.program
     noise = crc32(str(program.statements[-1:]).encode()) % 97
     loss = 1.0 + abs(len(program.statements) - LENGTH) / LENGTH + noise / 1000.0
