@@ -26,7 +26,7 @@ from evolion.primitives.keys import behavioural_key
 from evolion.primitives.program import Program
 from evolion.proxies.score import Run
 
-LIMITS = {"job": 0.7, "set_up": 0.0, "memory": 60 * 2**20, "memory_set_up": 0}
+LIMITS = {"job": 2.5, "set_up": 0.0, "memory": 60 * 2**20, "memory_set_up": 0}
 """The limits under which `faulty_score` is to be run."""
 
 MARKS = "EVOLION_TEST_MARKS"
@@ -98,17 +98,21 @@ def wait_for_a_killer(job: Job) -> Score:
     return hang(job)
 
 
-FAULTS: Mapping[Callable[[Job], Score], Status] = {
-    hang: Status.TIMEOUT,
-    hang_with_the_interpreter: Status.TIMEOUT,
-    stop_itself: Status.TIMEOUT,
-    take_in_pieces: Status.CRASHED,
-    leave: Status.CRASHED,
-    violate_memory: Status.CRASHED,
-    end_process: Status.CRASHED,
-    end_by_signal: Status.CRASHED,
-    close_files: Status.CRASHED,
-    overflow_the_stack: Status.CRASHED,
+OVERDUE = Score(Status.TIMEOUT, None, (), 0, 0.0, message="no answer within 2.5 s")
+TOO_LARGE = Score(Status.CRASHED, None, (), 0, 0.0, message="needed more than 60 MiB of memory")
+LEFT = Score(Status.CRASHED, None, (), 0, 0.0, message="SystemExit: 3")
+QUARANTINED = Score(Status.CRASHED, None, (), 0, 0.0, message="quarantined: killed 2 workers")
+FAULTS: Mapping[Callable[[Job], Score], Score] = {
+    hang: OVERDUE,
+    hang_with_the_interpreter: OVERDUE,
+    stop_itself: OVERDUE,
+    take_in_pieces: TOO_LARGE,
+    leave: LEFT,
+    violate_memory: QUARANTINED,
+    end_process: QUARANTINED,
+    end_by_signal: QUARANTINED,
+    close_files: QUARANTINED,
+    overflow_the_stack: QUARANTINED,
 }
 """What a job does instead of an answer, and what its candidate has from it."""
 
@@ -132,7 +136,7 @@ def named_fault(job: Job) -> Score:
 def expected_score(job: Job) -> Score:
     """What a driver gets for `faulty_score`, said without doing it."""
     fault = fault_of(job.program)
-    return sound_score(job) if fault is None else Score(FAULTS[fault], None, (), 0, 0.0)
+    return sound_score(job) if fault is None else FAULTS[fault]
 
 
 def disturbed_score(job: Job) -> Score:

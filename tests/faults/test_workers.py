@@ -6,6 +6,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from faults.faulty_jobs import (
     FAULTS,
     LIMITS,
     MARKS,
+    QUARANTINED,
     disturbed_score,
     expected_score,
     fault_of,
@@ -25,6 +27,7 @@ from laws.job_functions import fixed_tag
 from run_contents import contents
 from stub_evaluator import stub_config
 
+from evolion.config import AblationConfig, RetestConfig, RetestTask, RunConfig
 from evolion.driver import discover
 from evolion.evaluators.inline import inline_evaluator
 from evolion.evaluators.pool import Limits
@@ -32,13 +35,19 @@ from evolion.evaluators.processes import process_evaluator
 from evolion.evaluators.types import Job, Score
 from evolion.primitives.parser import parse
 
-BUDGET = 100
+BUDGET = 90
+
+
+def config(budget: int) -> RunConfig:
+    """A search, and little after it."""
+    retest = RetestConfig(finalists=1, trials=2, seeds=2, tasks=(RetestTask("digits-mlp", steps=40),))
+    return replace(stub_config(budget), retest=retest, ablation=AblationConfig(enabled=False))
 
 
 def undisturbed(folder: Path, function: Callable[[Job], Score], budget: int) -> Path:
     """A run whose scores are said in this process."""
     with inline_evaluator(function=function, tag=fixed_tag) as evaluator:
-        discover(stub_config(budget), folder, evaluator=evaluator)
+        discover(config(budget), folder, evaluator=evaluator)
     return folder
 
 
@@ -74,8 +83,8 @@ def test_every_way_to_ruin_a_worker_is_contained() -> None:
     sound = [job(2 * number + 1) for number in range(len(kinds))]
     with process_evaluator(2, limits=Limits(**LIMITS), function=named_fault, tag=fixed_tag) as evaluator:
         scores = run(evaluator, [item for pair in zip(jobs, sound, strict=True) for item in pair])
-    assert {kind.__name__: scores[2 * number].status for number, kind in enumerate(kinds)} == {
-        kind.__name__: status for kind, status in FAULTS.items()
+    assert {kind.__name__: replace(scores[2 * number], seconds=0.0) for number, kind in enumerate(kinds)} == {
+        kind.__name__: score for kind, score in FAULTS.items()
     }
     assert all(scores[item.number] == sound_score(item) for item in sound)
 
@@ -87,7 +96,7 @@ def test_candidates_that_ruin_their_workers_cost_themselves_alone(
     """Candidates that hang, leave, crash or fill the memory, in a search: each gets its status, the run its result."""
     caplog.set_level(logging.WARNING)
     with process_evaluator(2, limits=Limits(**LIMITS), function=faulty_score, tag=fixed_tag) as evaluator:
-        discover(stub_config(BUDGET), tmp_path / "faulty", evaluator=evaluator)
+        discover(config(BUDGET), tmp_path / "faulty", evaluator=evaluator)
         status = evaluator.status
     reference = undisturbed(tmp_path / "said", expected_score, BUDGET)
     found = contents(tmp_path / "faulty")
@@ -96,8 +105,11 @@ def test_candidates_that_ruin_their_workers_cost_themselves_alone(
     done = {fault_of(parse(candidate.text)) for candidate in found["candidates"] if candidate.probe_status == "ok"}
     assert len(done & set(FAULTS)) > 5, "too few faults to mean anything"
     assert status.timeouts
-    assert status.deaths
     assert status.over_memory
+    assert status.quarantined
+    kept = [parse(text) for name, text in found["files"].items() if name.startswith("quarantine")]
+    assert len(kept) > 0
+    assert all(FAULTS[act] == QUARANTINED for act in map(fault_of, kept) if act)
 
 
 def test_workers_killed_in_the_middle_of_jobs_change_nothing(
@@ -111,7 +123,7 @@ def test_workers_killed_in_the_middle_of_jobs_change_nothing(
         killer(marks) as killed,
         process_evaluator(2, limits=Limits(job=60.0), function=disturbed_score, tag=fixed_tag) as evaluator,
     ):
-        discover(stub_config(30), tmp_path / "killed", evaluator=evaluator)
+        discover(config(30), tmp_path / "killed", evaluator=evaluator)
         status = evaluator.status
 
     assert contents(tmp_path / "killed") == contents(undisturbed(tmp_path / "said", sound_score, 30))
