@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field, make_dataclass, replace
 from functools import lru_cache
-from typing import Any, final
+from typing import Any, cast, final
 
 from evolion.search.credits import Credit, Credits, Weights, counted, credited, matched, recredited
 from evolion.search.mutation import MutationConfig
@@ -71,7 +71,7 @@ class Adaptive:
     def initial(self) -> Adapted:
         """Return the state with the configured weights."""
         inner = self._search(self._configured()).initial()
-        return _state_class(type(inner))(inner, Credits(self._configured()))
+        return _state_class(cast(Hashable, type(inner)))(inner, Credits(self._configured()))
 
     def ask(self, state: Adapted, number: int, programs: Programs) -> Candidate:
         """Return what the search gives with the weights of now."""
@@ -118,6 +118,6 @@ def _made(make: Callable[[MutationConfig], Search[Any]], mutation: MutationConfi
 
 
 @lru_cache
-def _state_class(inner: type) -> type[Adapted]:
+def _state_class(inner: Hashable) -> type[Adapted]:
     """Return the class of states around states of a class: what says how to read them back from JSON."""
     return make_dataclass("Adapted", [("inner", inner)], bases=(Adapted,), frozen=True, slots=True)
