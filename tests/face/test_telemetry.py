@@ -221,13 +221,14 @@ def test_log_lines_have_fields(tmp_path: Path, capsys: pytest.CaptureFixture[str
     with logging_to(tmp_path / "log.jsonl"):
         log = logging.getLogger("evolion.evaluators.pool")
         log.info("a worker is ready", extra={"worker": 3})
-        log.warning("the worker of job %d died", 7, extra={"job": 7, "worker": 3, "path": tmp_path})
+        log.warning("the worker of job %d died", 7, extra={"job": 7, "worker": 3, "path": tmp_path, "_own": 1})
         log.debug("not for a log of days")
     ready, died = lines(tmp_path / "log.jsonl")
     assert ready["time"].endswith("+00:00")
     assert {"level": "info", "message": "a worker is ready", "worker": 3}.items() <= ready.items()
     assert {"level": "warning", "logger": "evolion.evaluators.pool", "job": 7, "worker": 3}.items() <= died.items()
     assert died["path"] == str(tmp_path)
+    assert "_own" not in died
     assert capsys.readouterr().err == "evolion: the worker of job 7 died\n"
 
 
