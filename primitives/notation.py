@@ -9,14 +9,15 @@ __all__ = ["argument_text", "docstring_lines", "number_text", "operation_text"]
 
 def operation_text(op: Op, args: tuple[str | float, ...]) -> str:
     """Print an operation: infix where it has a symbol, else as a call."""
+    texts = [argument if isinstance(argument, str) else number_text(argument) for argument in args]
     if op.symbol:
-        left, right = map(argument_text, args)
+        left, right = texts
         # `-2 ** x` would be read as -(2 ** x).
         left = f"({left})" if op.name == "power" and left.startswith("-") else left
         return f"{left} {op.symbol} {right}"
     if op.name == "identity":
-        return argument_text(args[0])
-    return f"{op.name}({', '.join(map(argument_text, args))})"
+        return texts[0]
+    return f"{op.name}({', '.join(texts)})"
 
 
 def argument_text(argument: str | float) -> str:

@@ -49,6 +49,7 @@ MAXIMUM_CHARACTERS = 200_000
 _SURELY_SHORT = 256  # statements, parameters and hyperparameters that print less, even with the longest names
 
 # Looked up for every statement of every program: plain dicts, and a member of an enumeration under a name of its own.
+_OPS = dict(OPS)
 _RESULTS: dict[str, dict[tuple[Kind | None, ...], Kind]] = {name: {**op.signatures} for name, op in OPS.items()}
 _NO_RESULTS: dict[tuple[Kind | None, ...], Kind] = {}
 _UPDATES = frozenset(kind for kind in Kind if widens(kind, Kind.TENSOR))
@@ -67,7 +68,7 @@ class Statement:
 
     def __str__(self) -> str:
         """Print the statement as one line of program text."""
-        return f"{self.target} = {operation_text(OPS[self.op], self.args)}"
+        return f"{self.target} = {operation_text(_OPS[self.op], self.args)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,8 +185,9 @@ class Program:
         lines.append(f"def train({', '.join(signature)}):")
         lines += [f"    {line}" if line else "" for line in docstring_lines(self.docstring)]
         for index, statement in enumerate(self.statements):
-            lines += [f"    {line}" for line in above.get(index, [])]
-            lines.append(f"    {statement}")
+            if above:
+                lines += [f"    {line}" for line in above.get(index, [])]
+            lines.append(f"    {statement.target} = {operation_text(_OPS[statement.op], statement.args)}")
         lines += [f"    {line}" for line in above.get(len(self.statements), [])]
         returned = [argument_text(self.update), *(slot.name for slot in self.slots)]
         lines.append(f"    return {', '.join(returned)}")
