@@ -4,7 +4,11 @@ The jobs stay the same in both: a program, to be trained for 100 steps. In place
 computes for about 20 ms, or nothing at all. What remains in the second case is all that lies between a driver's
 `submit` and its `collect`: the pool, the serialization, Ray, the limits in the worker.
 
+On a machine that others use, two actors may get no more of the processors than one; with `--wait` a candidate sleeps
+instead of computing.
+
     python benchmarks/scale/ray_overhead.py [--jobs 150] [--empty 3000] [--lag 128] [--repeats 3] [--spin-ms 20]
+        [--wait]
 """
 
 from __future__ import annotations
@@ -36,8 +40,10 @@ def tag() -> str:
 
 
 def compute(job: Job) -> Score:
-    """Keep one core busy for a fixed amount of work, given by the steps of the job; or do nothing."""
+    """Keep one core busy for a fixed amount of work, given by the steps of the job; or sleep, or do nothing."""
     total = 0
+    if job.task == "wait":
+        time.sleep(job.steps / 1e6)
     for number in range(job.steps if job.task == "spin" else 0):
         total += number
     return Score(Status.OK, float(total), (), job.steps, 0.0)
@@ -77,7 +83,7 @@ def _actors(count: int, lag: int) -> Iterator[Evaluator]:
             evaluator.submit(_job(0, "spin", 1))
             evaluator.collect()
             time.sleep(0.05)
-        for task in ("spin", "empty"):
+        for task in ("spin", "wait", "empty"):
             seconds(evaluator, task, 1000, 4 * lag, lag)
         yield evaluator
 
@@ -90,14 +96,17 @@ def main() -> None:
     parser.add_argument("--lag", type=int, default=128)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--spin-ms", type=float, default=20.0)
+    parser.add_argument("--wait", action="store_true")
     arguments = parser.parse_args()
     print(f"python {' '.join(sys.argv)}")
     print(f"{cpu_class()}, {processors()} processors, load {os.getloadavg()[0]:.1f}")
     connect("local", 3)
-    steps, lag = steps_of(arguments.spin_ms), arguments.lag
+    task = "wait" if arguments.wait else "spin"
+    steps = int(1e3 * arguments.spin_ms) if arguments.wait else steps_of(arguments.spin_ms)
+    lag = arguments.lag
     with _actors(1, lag) as one, _actors(2, lag) as two:
         pairs = [
-            [seconds(evaluator, "spin", steps, arguments.jobs, lag)[0] for evaluator in (one, two)]
+            [seconds(evaluator, task, steps, arguments.jobs, lag)[0] for evaluator in (one, two)]
             for _ in range(arguments.repeats)
         ]
         empty = [seconds(two, "empty", 1, arguments.empty, lag) for _ in range(arguments.repeats)]
@@ -110,4 +119,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    # By its name, as the actors cannot import what stands in a script.
+    import ray_overhead
+
+    ray_overhead.main()
