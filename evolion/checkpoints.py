@@ -6,21 +6,25 @@ takes its place. What a search needs besides is looked up in the database by key
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from evolion.config import AblationConfig, RetestConfig, RunConfig
 from evolion.confirmations import Known
 from evolion.evaluators.stages import Hurdles
 from evolion.records import Standing
 from evolion.search.types import Search
 from evolion.store import RunStore
 
-__all__ = ["Checkpoint", "Told", "interval", "read_checkpoint", "write_checkpoint"]
+__all__ = ["RECORD", "Checkpoint", "Told", "asked_at", "interval", "read_checkpoint", "write_checkpoint"]
 
-_RECORD = "checkpoint"
+RECORD = "checkpoint"
+"""The name of the record."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,20 +82,49 @@ def write_checkpoint(store: RunStore, checkpoint: Checkpoint) -> None:
     """Keep a checkpoint instead of the one before."""
     fields = _adapter(Checkpoint).dump_python(checkpoint)
     fields["state"] = _adapter(type(checkpoint.state)).dump_python(checkpoint.state)
-    store.put_record(_RECORD, fields)
+    fields["config"] = _digest(store.config)
+    store.put_record(RECORD, fields)
 
 
 def read_checkpoint(store: RunStore, algorithm: Search[Any]) -> Checkpoint | None:
-    """Return the checkpoint of a run; None if it has none that can be read: then it is taken up at its beginning."""
-    fields = store.get_record(_RECORD)
-    if fields is None:
-        return None
+    """Return the checkpoint of a run; None if it has none that fits: then it is taken up at its beginning.
+
+    One does not fit that is damaged, that a search of another configuration made, or that says something else than the
+    rows of the candidates.
+    """
+    fields = store.get_record(RECORD)
     try:
+        if fields is None or fields["config"] != _digest(store.config):
+            return None
         state = _adapter(type(algorithm.initial())).validate_python(fields["state"])
         found: Checkpoint = _adapter(Checkpoint).validate_python(fields)
     except (ValidationError, KeyError, TypeError):
         return None
+    search = store.config.search
+    # With a larger budget, candidates after these would have been asked for before the checkpoint was written.
+    whole = found.told + len(found.limits) == min(found.told + search.lag, search.budget)
+    last = found.told + len(found.limits) - 1
+    if found.told < 1 or not whole or store.outcome(found.told - 1) is None or store.last_number() < last:
+        return None
     return replace(found, state=state)
+
+
+def asked_at(store: RunStore) -> int:
+    """Return how many candidates had been asked for when the checkpoint of a run was written; 0 without one.
+
+    Raises:
+        KeyError, TypeError: If it is damaged.
+
+    """
+    fields = store.get_record(RECORD)
+    return 0 if fields is None else int(fields["told"]) + len(fields["limits"])
+
+
+def _digest(config: RunConfig) -> str:
+    """Return a digest of what the state of a search hangs on: all but its end and what comes after."""
+    search = replace(config.search, budget=1)
+    plain = replace(config.determining(), search=search, retest=RetestConfig(), ablation=AblationConfig())
+    return hashlib.sha256(json.dumps(asdict(plain), sort_keys=True).encode()).hexdigest()[:32]
 
 
 @lru_cache(maxsize=32)

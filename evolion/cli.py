@@ -116,6 +116,13 @@ def search(
 
 @cli.command()
 @click.argument("folder", metavar="DIR")
+@click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="search.budget=N with a larger N, or workers.0.cpus=2 and the like; repeatable.",
+)
 @_WORKERS
 @_RAY
 @_BATCH
@@ -127,6 +134,7 @@ def search(
 @JSON
 def resume(
     folder: str,
+    overrides: tuple[str, ...],
     workers: int | None,
     ray: str | None,
     batch: int | None,
@@ -137,16 +145,21 @@ def resume(
     tensorboard_dir: str | None,
     as_json: bool,
 ) -> None:
-    """Continue an interrupted run; print the table of a finished one."""
+    """Continue an interrupted run; print the table of a finished one.
+
+    With --set search.budget=N a run, finished or not, goes on to the end that it would have had with that budget.
+    """
     from evolion.cli_watch import Watching, observed
+    from evolion.continuation import continued_config
     from evolion.store import RunStore
 
-    RunStore.open(folder, readonly=True).close()  # what cannot be opened is said before anything heavy loads
+    with RunStore.open(folder, readonly=True) as run:  # what cannot go on is said before anything heavy loads
+        continued_config(run.config, overrides)
     from evolion.driver import resume
     from evolion.evaluators.environment import prepare
 
     prepare()
-    options: dict[str, Any] = {"workers": workers, "ray": ray, "batch": batch, "store": store}
+    options: dict[str, Any] = {"workers": workers, "ray": ray, "batch": batch, "store": store, "overrides": overrides}
     watching = Watching.of(folder, as_json, progress, log, tensorboard, tensorboard_dir)
     with interruptible(lambda: _kept(folder)), observed(watching, "resume") as observer:
         result = resume(Path(folder), observer=observer, **options)

@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from evolion.config_types import STRICT, Count, Metric, Text, Weight, check_task
+from evolion.config_types import STRICT, Count, Metric, Seed, Text, Weight, check_task
 
 __all__ = ["AblationConfig", "ConfirmationConfig", "RetestConfig", "RetestTask"]
 
@@ -21,12 +21,15 @@ class ConfirmationConfig:
             always are. With 0 nobody is.
         seeds: Fresh seeds for each; they train at the best learning rate alone.
         standard_errors: So many are added to the mean of a candidate for its rank, whether it is confirmed or not.
+        seed: What the fresh seeds are counted from; without it the seed of the run. A fork with another seed has that
+            of the run that its first candidates are from, so that all of its candidates meet the same seeds.
 
     """
 
     share: Annotated[float, Field(strict=True, ge=0, le=1)] = 0.03
     seeds: Annotated[int, Field(strict=True, ge=2)] = 4
     standard_errors: Weight = 1.0
+    seed: Seed | None = None
 
 
 @dataclass(frozen=True, slots=True, config=STRICT)

@@ -20,7 +20,7 @@ from evolion.primitives.parser import parse
 from evolion.records import Confirmation, Cost
 from evolion.search.types import Fitness
 
-__all__ = ["Confirmations", "Known", "Waiting"]
+__all__ = ["Confirmations", "Known", "Waiting", "confirmation_seeds"]
 
 _Key = tuple[str, int]
 """Behavioural key and last stage: candidates that share both share their confirmation."""
@@ -120,7 +120,7 @@ class Confirmations:
         return Confirmations(
             tuple(stages),
             staged,
-            fresh_seeds(CONFIRMATION_SEEDS, own.seeds, config.seed),
+            confirmation_seeds(config),
             own.standard_errors,
             config.search.lag,
             Noise.of(stages, own.seeds),
@@ -217,6 +217,12 @@ class Confirmations:
     def _bound(self, stage: int, value: float, seeds: int | None = None) -> float:
         error = standard_error(self.stages, stage, self.noise.deviations(), seeds)
         return bound(value, error, self.standard_errors)
+
+
+def confirmation_seeds(config: RunConfig) -> tuple[int, ...]:
+    """Return the fresh seeds of the confirmations of a run."""
+    own = config.confirmation
+    return fresh_seeds(CONFIRMATION_SEEDS, own.seeds, config.seed if own.seed is None else own.seed)
 
 
 def _fitness(stage: int, value: float) -> Fitness:

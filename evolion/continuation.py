@@ -9,6 +9,7 @@ from pathlib import Path
 
 from evolion.config import RunConfig
 from evolion.config_text import to_toml, with_overrides
+from evolion.confirmations import confirmation_seeds
 from evolion.errors import ConfigError, RunError
 from evolion.run_files import CONFIG, write_atomically
 from evolion.store import RunStore
@@ -64,6 +65,7 @@ def extend(folder: Path | str, config: RunConfig) -> None:
                 store.forget_confirmations(max(1, old.search.budget - old.search.lag))
                 for name in _OUTDATED:
                     store.forget_record(name)
+                store.kept_scores.keep_seeds({confirmation_seeds(config), *(stage.seeds for stage in config.stages)})
                 store.event("extended", {"from": old.search.budget, "to": config.search.budget})
         write_config(store)
 

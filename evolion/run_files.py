@@ -146,20 +146,18 @@ def check_format(connection: sqlite3.Connection, folder: Path) -> int:
 def check_config_file(folder: Path, text: str, config: RunConfig) -> None:
     """Write `config.toml` where it is missing; raise RunError where it says something else than the run began with.
 
-    One with a smaller budget is that of before the run was extended, by a process that came no further.
+    One with a smaller budget or other workers is that of before these changed, by a process that came no further.
     """
     path = folder / CONFIG
     if not path.exists():
         write_atomically(path, text)
         return
-    found = from_toml(path.read_text(encoding="utf-8"), where=str(path)).determining()
-    if found == config.determining():
+    found = from_toml(path.read_text(encoding="utf-8"), where=str(path))
+    if found == config:
         return
     budget = config.search.budget
-    if (
-        found.search.budget > budget
-        or replace(found, search=replace(found.search, budget=budget)) != config.determining()
-    ):
+    before = replace(found, search=replace(found.search, budget=budget)).determining()
+    if found.search.budget > budget or before != config.determining():
         raise RunError(
             f"{path} was changed after the run began: take the changes back, or start another run with it (a larger "
             f"budget: evolion resume {folder} --set search.budget=N)"

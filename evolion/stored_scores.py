@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import final
 
@@ -44,6 +44,15 @@ class StoredScores:
             "SELECT score FROM scores WHERE behaviour_key = ? AND budget = ?", (bytes.fromhex(key.behaviour), budget)
         ).fetchone()
         return read_score(row[0]) if row else None
+
+    def keep_seeds(self, seeds: Iterable[tuple[int, ...]]) -> None:
+        """Remove the scores of trainings on any other seeds."""
+        kept = tuple(json.dumps(one) for one in seeds)
+        marks = ", ".join("?" * len(kept))
+        others = f"SELECT budget FROM budgets WHERE seeds NOT IN ({marks})"
+        self.database.write(f"DELETE FROM scores WHERE budget IN ({others})", kept)
+        self.database.write(f"DELETE FROM budgets WHERE seeds NOT IN ({marks})", kept)
+        self._budgets.clear()
 
     def __iter__(self) -> Iterator[tuple[ScoreKey, Score]]:
         """All stored scores."""
