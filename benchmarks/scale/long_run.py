@@ -4,8 +4,8 @@
 
 A search over an evaluator that answers at once, in a process of its own. Its resident memory is noted along the way; at
 95 % of the candidates it is killed (SIGKILL), and another process takes the run up: the time is taken from its start,
-imports included, until it has told one candidate more than the first one did. The budget is memory that stays within 5 %
-from a twentieth of the candidates on, and 10 seconds. With the behavioural key it takes about five minutes; with
+imports included, until it has told one candidate more than the first one did. The budget is memory that stays within
+5 % from a twentieth of the candidates on, and 10 seconds. With the behavioural key it takes about five minutes; with
 `--structural` every program counts as new and is trained, which fills the store faster.
 """
 

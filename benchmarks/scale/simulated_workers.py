@@ -7,8 +7,8 @@ so that one in a thousand takes more than four. Time is simulated too, but for t
 processor time passes on the simulated clock, and where it waits the clock goes on to the next evaluation that ends.
 Every candidate with a new structural key is trained, once.
 
-The floor is no wait at all: workers are busy all the time. A search that may be `lag` candidates ahead has at most lag +
-1 of them in flight, and it tells them in order: the slowest in flight holds up the others once `lag` have followed it.
+The floor is no wait at all: workers are busy all the time. A search that may be `lag` candidates ahead has at most that
+many and one in flight, and it tells them in order: the slowest holds up the others once `lag` have followed it.
 Busy time is counted from the moment at which the first tenth of the candidates was told until the last was asked for.
 """
 
@@ -32,7 +32,6 @@ from evolion.config import ConfirmationConfig, RunConfig, SearchConfig, StageCon
 from evolion.evaluators.types import Job, PoolStatus
 from evolion.funnel import run_search
 from evolion.ledger import Ledger
-from evolion.progress import silent
 from evolion.proxies.score import Score
 from evolion.store import RunStore
 
