@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from numbers import Real
 from operator import attrgetter
-from typing import SupportsFloat
+from typing import Any, SupportsFloat
 
 from evolion.primitives.kinds import Kind, widens
 from evolion.primitives.names import RESERVED, objection
@@ -50,8 +50,8 @@ _SURELY_SHORT = 256  # statements, parameters and hyperparameters that print les
 
 # Looked up for every statement of every program: plain dicts, and a member of an enumeration under a name of its own.
 _OPS = dict(OPS)
-_RESULTS: dict[str, dict[tuple[Kind | None, ...], Kind]] = {name: {**op.signatures} for name, op in OPS.items()}
-_NO_RESULTS: dict[tuple[Kind | None, ...], Kind] = {}
+_RESULTS = {name: dict(op.signatures) for name, op in OPS.items()}
+_NO_RESULTS: dict[tuple[Kind, ...], Kind] = {}
 _UPDATES = frozenset(kind for kind in Kind if widens(kind, Kind.TENSOR))
 _SCALAR = Kind.SCALAR
 _CONTENT = attrgetter("target", "op", "args")
@@ -240,8 +240,11 @@ def statement_kinds(
     arguments, results = [], []
     known = scope.get
     for statement in statements:
-        # A name that is bound is the common case, and this line is what most of a check's time goes to.
-        kinds = tuple([known(a) if a.__class__ is str else _constant_kind(a, scope) for a in statement.args])
+        # A name that is bound is the common case, and this line is what most of a check's time goes to. No op takes the
+        # None of what is not.
+        kinds: tuple[Any, ...] = tuple(
+            [known(a) if a.__class__ is str else _constant_kind(a, scope) for a in statement.args]
+        )
         result = _RESULTS.get(statement.op, _NO_RESULTS).get(kinds)
         if result is None:
             return None
