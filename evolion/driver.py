@@ -280,7 +280,7 @@ def _evaluator(
         raise InputError("a batch is trained in one process on one device: it goes with neither workers nor ray")
     if batch is not None and len(classes) > 1:
         raise InputError("a batch is trained on one device, and the configuration names several classes of workers")
-    tasks = [step.task for step in (*config.stages, *config.retest.tasks)]
+    tasks = [stage.task for stage in config.stages] + [tested.task for tested in config.retest.tasks]
     try:
         limits = Limits(job=config.timeout, memory=config.memory * 2**20 or None)
         if batch is not None:
