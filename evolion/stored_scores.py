@@ -13,7 +13,7 @@ from evolion.run_database import Database
 
 __all__ = ["StoredScores"]
 
-_Budget = tuple[str, int, str, str, str, str]
+_Budget = tuple[str, int, tuple[int, ...], tuple[float, ...], str, str]
 _WHERE = "task_digest = ? AND steps = ? AND seeds = ? AND learning_rates = ? AND split = ? AND numerics = ?"
 _BUDGETS_REMEMBERED = 4096
 
@@ -30,7 +30,7 @@ class StoredScores:
         """Keep a score under its key. The first one stays: later candidates must see what earlier ones saw."""
         budget = self._budget(key)
         if budget is None:
-            self.database.write("INSERT INTO budgets VALUES (NULL, ?, ?, ?, ?, ?, ?)", _budget_of(key))
+            self.database.write("INSERT INTO budgets VALUES (NULL, ?, ?, ?, ?, ?, ?)", _columns(_budget_of(key)))
             budget = self._budget(key)
         values = (bytes.fromhex(key.behaviour), budget, dump_score(score))
         self.database.write("INSERT OR IGNORE INTO scores VALUES (?, ?, ?)", values)
@@ -67,15 +67,21 @@ class StoredScores:
     def _budget(self, key: ScoreKey) -> int | None:
         """Return the number of a budget, None if the database has no such."""
         wanted = _budget_of(key)
-        if wanted not in self._budgets:
-            row = self.database.read(f"SELECT budget FROM budgets WHERE {_WHERE}", wanted).fetchone()
+        found = self._budgets.get(wanted)
+        if found is None:
+            row = self.database.read(f"SELECT budget FROM budgets WHERE {_WHERE}", _columns(wanted)).fetchone()
             if row is None:
                 return None
             if len(self._budgets) >= _BUDGETS_REMEMBERED:
                 self._budgets.clear()
-            self._budgets[wanted] = row[0]
-        return self._budgets[wanted]
+            self._budgets[wanted] = found = int(row[0])
+        return found
 
 
 def _budget_of(key: ScoreKey) -> _Budget:
-    return key.task_digest, key.steps, json.dumps(key.seeds), json.dumps(key.learning_rates), key.split, key.numerics
+    return key.task_digest, key.steps, key.seeds, key.learning_rates, key.split, key.numerics
+
+
+def _columns(budget: _Budget) -> tuple[str, int, str, str, str, str]:
+    digest, steps, seeds, rates, split, numerics = budget
+    return digest, steps, json.dumps(seeds), json.dumps(rates), split, numerics
