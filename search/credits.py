@@ -77,9 +77,11 @@ def credited(credits: Credits, candidate: Candidate, fitness: Fitness | None, wi
     whose parent's fitness is not known counts neither way.
     """
     trials, known = credits.trials, credits.known
-    parent = next((member for member in known if member.number == candidate.parent), None)
-    if parent is not None and parent.fitness is not None:
-        known = (*[member for member in known if member is not parent], parent)
+    # Most parents were told or used not long ago.
+    place = next((place for place in reversed(range(len(known))) if known[place].number == candidate.parent), None)
+    parent = None if place is None else known[place]
+    if place is not None and parent is not None and parent.fitness is not None:
+        known = (*known[:place], *known[place + 1 :], parent)
         if candidate.mutation in dict(credits.weights):
             trial = Trial(candidate.number, candidate.mutation, parent.fitness, paid=False)
             trials = (*trials, _judged(trial, fitness, known))[-window:]
@@ -96,8 +98,9 @@ def recredited(credits: Credits, number: int, fitness: Fitness | None) -> Credit
 
 
 def _judged(trial: Trial, fitness: Fitness | None, known: tuple[Member, ...]) -> Trial:
-    earlier = [member.fitness for member in known if member.number < trial.number]
-    return replace(trial, paid=fitness is not None and fitness < trial.bar and fitness not in earlier)
+    better = fitness is not None and fitness < trial.bar
+    duplicate = better and fitness in [member.fitness for member in known if member.number < trial.number]
+    return replace(trial, paid=better and not duplicate)
 
 
 def matched(configured: Weights, trials: tuple[Trial, ...], floor: float) -> Weights:
