@@ -1,4 +1,4 @@
-"""The command line with jobs of tests: python command_line.py inline|PROCESSES ARGUMENTS.
+"""The command line with jobs of tests: python command_line.py inline|PROCESSES|HOST:PORT ARGUMENTS.
 
 Everything but the training is as a user has it: configuration, run folder, messages, exit status.
 """
@@ -14,9 +14,12 @@ def make_evaluator(kind: str) -> Any:
     from evolion.evaluators.inline import inline_evaluator
     from evolion.evaluators.pool import Limits
     from evolion.evaluators.processes import process_evaluator
+    from evolion.evaluators.ray_pool import ray_evaluator
 
     if kind == "inline":
         return inline_evaluator(function=sound_score, tag=fixed_tag)
+    if ":" in kind:
+        return ray_evaluator(2, kind, limits=Limits(job=60.0), function=slow_score, tag=fixed_tag)
     return process_evaluator(int(kind), limits=Limits(job=1.0, set_up=0.0), function=slow_score, tag=fixed_tag)
 
 

@@ -48,7 +48,7 @@ def sound_score(job: Job) -> Score:
 
 def slow_score(job: Job) -> Score:
     """A score that takes long enough for something to happen meanwhile."""
-    time.sleep(0.05)
+    time.sleep(float(os.environ.get("EVOLION_TEST_SECONDS", "0.05")))
     return sound_score(job)
 
 

@@ -1,5 +1,6 @@
 """Drivers that are killed, stopped, given wrong clocks and full disks: resumed, a run ends as if nothing had been."""
 
+import json
 import os
 import random
 import shutil
@@ -178,3 +179,20 @@ def test_a_full_disk(undisturbed: Path, config: Path, tmp_path: Path) -> None:
     before, after = contents(kept / "full"), contents(kept / "run")
     assert set(before["scores"]) <= set(after["scores"])
     assert after == contents(undisturbed)
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+def test_a_frozen_node_and_a_lost_head(undisturbed: Path, config: Path, tmp_path: Path) -> None:
+    """What a node that hangs was at is done elsewhere; a lost head ends the driver, and any other machine goes on."""
+    words = [sys.executable, str(HERE / "cluster_faults.py"), str(config), str(tmp_path / "run")]
+    done = subprocess.run(words, env=environment(), cwd=tmp_path, capture_output=True, text=True, timeout=280)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["status"] != 0, "the head was lost too late to mean anything"
+    assert "its node" in found["said"]
+    assert told(tmp_path / "run") >= 45
+    status, said = evolion("2", "resume", tmp_path / "run")
+
+    assert status == 0, said
+    assert contents(tmp_path / "run") == contents(undisturbed)
