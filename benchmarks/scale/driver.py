@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import itertools
 import json
 import sqlite3
 import sys
@@ -147,10 +148,11 @@ def parts(config: RunConfig, records: Sequence[CandidateRecord]) -> dict[str, fl
     settings = mutation_config(
         config.search.vocabulary, tuple(asdict(config.search.mutations).items()), config.search.maximum_statements
     ).for_seed(start)
+    seeds = itertools.count()  # other children in every round, as those of the round before are remembered
     descending = [program for program in programs if probe(program).status is ProbeStatus.OK]
     return {
         "breed, a child and its structural key": microseconds(
-            lambda i: breed(bred_from[i], np.random.default_rng([1, i]), settings), count
+            lambda i: breed(bred_from[i], np.random.default_rng([1, next(seeds)]), settings), count
         ),
         "structural key": microseconds(lambda i: structural_key(programs[i]), count),
         "print": microseconds(lambda i: str(programs[i]), count),
