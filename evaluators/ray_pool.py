@@ -195,6 +195,7 @@ class RayWorkers:
     _ended: "SimpleQueue[tuple[RayWorker, Future[Event]]]" = field(default_factory=SimpleQueue)
     _doubtful: dict[RayWorker, float] = field(default_factory=dict)
     _looked: float | None = None
+    _blind: bool = False
     _actor: Any = None
     _nodes: dict[str, dict[str, Any]] = field(default_factory=dict)
 
@@ -286,7 +287,14 @@ class RayWorkers:
         if self._looked is not None and now < self._looked + age:
             return False
         self._looked = now
-        nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+        try:
+            nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+        except ray.exceptions.RayError as error:
+            if not self._blind:
+                _log.warning("the head of the cluster does not answer (%s); it is asked again", describe(error))
+            self._blind = True
+            return False
+        self._blind = False
         self._nodes = {node["NodeID"]: node for node in nodes}
         return True
 
@@ -303,7 +311,10 @@ class RayWorkers:
         import ray
 
         cluster: Any = ray  # These two functions have no types.
-        total, free = cluster.cluster_resources(), cluster.available_resources()
+        try:
+            total, free = cluster.cluster_resources(), cluster.available_resources()
+        except ray.exceptions.RayError as error:
+            return f": the head of the cluster does not answer ({describe(error)})"
         needs = self.worker_class.needs()
         wanted = " and ".join(f"{amount:g} {name}" for name, amount in needs.items())
         has = ", ".join(f"{total.get(name, 0.0):g} {name} ({free.get(name, 0.0):g} free)" for name in needs)

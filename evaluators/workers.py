@@ -66,7 +66,7 @@ class Limits:
     Attributes:
         job: Time until the answer to a job; None for ever.
         set_up: Time for the first job of a shape, in addition.
-        start: Time until a first worker is ready.
+        start: Time until a first worker is ready; also what any worker may take to start where it has found a place.
         memory: What a job may take beyond what its worker held when it began, as the sum of what it asks for and as
             what it uses, shared memory included; memory of a GPU and of other processes does not count. None: no limit.
         memory_set_up: Memory for the first job of a shape, in addition.

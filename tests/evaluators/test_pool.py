@@ -222,7 +222,7 @@ def test_a_pool_that_shrinks_to_nothing_waits_and_says_so_once(
     """A cluster may be taken away for the night; the run goes on by itself when it is back."""
     monkeypatch.setattr(staff_module, "_SAY_AFTER", 0.02)
     script = Script(delay=0.01, room=1)
-    with PoolEvaluator(script, 1, Limits(start=0.5)) as pool:
+    with PoolEvaluator(script, 1, Limits(start=60.0)) as pool:
         assert pool.status.waiting == "no worker is ready yet"
         run(pool, [job(0)])
         assert pool.status.waiting == ""
@@ -242,7 +242,7 @@ def test_a_pool_that_shrinks_to_nothing_waits_and_says_so_once(
 def test_a_worker_that_never_gets_ready_is_replaced() -> None:
     """One that has a place and hangs there while it starts would hold it for ever; one without a place may wait."""
     script = Script(delay=0.005)
-    with PoolEvaluator(script, 1, Limits(start=0.05)) as pool:
+    with PoolEvaluator(script, 1, Limits(start=0.5)) as pool:
         run(pool, [job(0)])
         script.starts, script.events = False, [Death("abort")]
         pool.submit(job(1))
