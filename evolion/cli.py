@@ -22,6 +22,7 @@ from evolion.cli_evaluate import evaluate
 from evolion.cli_interrupt import Interrupted, interruptible
 from evolion.cli_programs import COMMANDS
 from evolion.cli_report import report
+from evolion.cli_runs import fork
 from evolion.cli_store import store
 from evolion.cli_text import JSON
 from evolion.errors import InputError, JobError
@@ -187,12 +188,20 @@ def status(folder: str, watched: bool, interval: float, as_json: bool) -> None:
     print(json.dumps(data) if as_json else "\n".join(status_lines(data)))
 
 
-for command in (*COMMANDS, data, store, evaluate, compare, report):
+for command in (*COMMANDS, data, store, evaluate, compare, report, fork):
     cli.add_command(command)
 
 
 def _print_result(result: Result, as_json: bool) -> None:
-    print(json.dumps(result.to_json()) if as_json else str(result))
+    from evolion.run_report import attempt_report
+
+    report = attempt_report(result.folder)
+    if as_json:
+        print(json.dumps(result.to_json() | {"report": str(report) if report else None}))
+    else:
+        print(result)
+        if report is not None:
+            print(report)
 
 
 def _kept(folder: str) -> str:

@@ -48,17 +48,20 @@ def continued_config(config: RunConfig, overrides: Sequence[str]) -> RunConfig:
 def extend(folder: Path | str, config: RunConfig) -> None:
     """Let a run go on with another configuration out of `continued_config`.
 
-    What hung on the end of the smaller budget is forgotten: the confirmations that it brought forward, the winner and
-    its table. Their scores stay, so that nothing is trained twice.
+    What hung on the end of the smaller budget is forgotten: the confirmations that it brought forward, the winner, its
+    table and the scores of the retest, as programs that do the same up to rounding share theirs and the first one
+    stays. Scores of the search stay.
 
     Raises:
-        RunError: If the run cannot be opened for writing.
+        RunError: If the run cannot be opened for writing, or was given an even larger budget meanwhile.
 
     """
     with RunStore.open(folder) as store:
         old = store.config
         if config == old:
             return
+        if config.search.budget < old.search.budget:
+            raise RunError(f"another process has given the run {folder} a budget of {old.search.budget:,} just now")
         with store.transaction():
             store.put_config(to_toml(config, store.environment))
             if config.search.budget > old.search.budget:

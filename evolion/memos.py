@@ -15,7 +15,7 @@ from evolion.primitives.keys import Probe, ProbeStatus
 from evolion.primitives.screening import Screen
 from evolion.run_database import Database
 
-__all__ = ["Reached", "StoredMemo", "screen_of"]
+__all__ = ["Reached", "StoredMemo", "forget_after", "screen_of"]
 
 V = TypeVar("V")
 _REMEMBERED = 16_384
@@ -119,6 +119,26 @@ class Reached:
         if all(stage > other or first > number for other, first in steps):
             earlier = tuple(step for step in steps if step[1] < number)
             self.memo[behaviour] = (*earlier, (stage, number), *(s for s in steps if s[1] > number and s[0] > stage))
+
+
+def forget_after(database: Database, number: int) -> None:
+    """Remove what was found out about candidates after a number, which the database holds no more."""
+    run = database.write
+    rows = "DELETE FROM memos WHERE kind = {} AND {} NOT IN ({})"
+    structures = "SELECT lower(hex(structural_key)) FROM candidates"
+    database.connection.create_function("probed", 1, lambda text: _probe(text).key, deterministic=True)
+    behaviours = f"SELECT probed(value) FROM memos WHERE kind = {_Kind.PROBE:d}"
+    run(rows.format(int(_Kind.PROBE), "key", structures))
+    run(rows.format(int(_Kind.WAY), "key", behaviours))
+    # Of those that came one way the first is here if any is: each of them looked for it.
+    run(rows.format(int(_Kind.FIRST), r"substr(value, 1, instr(value, char(10)) - 1)", behaviours))
+    database.connection.create_function("until", 1, lambda text: _until(text, number), deterministic=True)
+    run(f"UPDATE memos SET value = until(value) WHERE kind = {_Kind.REACHED:d} AND value <> until(value)")
+    run(f"DELETE FROM memos WHERE kind = {_Kind.REACHED:d} AND value = ''")
+
+
+def _until(text: str, number: int) -> str:
+    return _steps_text(tuple(step for step in _steps(text) if step[1] <= number))
 
 
 def _steps_text(steps: _Steps) -> str:

@@ -20,6 +20,7 @@ __all__ = [
     "CONFIG",
     "DATABASE",
     "LOCK",
+    "UNFINISHED",
     "check_config_file",
     "check_format",
     "check_free",
@@ -31,7 +32,7 @@ __all__ = [
 ]
 
 _APPLICATION = 0x45564F4C  # "EVOL" in the header of the file
-DATABASE, CONFIG, LOCK, _UNFINISHED = "run.sqlite", "config.toml", "run.lock", "run.sqlite.new"
+DATABASE, CONFIG, LOCK, UNFINISHED = "run.sqlite", "config.toml", "run.lock", "run.sqlite.new"
 
 _LOCK_ATTEMPTS = 10
 
@@ -77,7 +78,7 @@ def check_free(folder: Path) -> None:
     if not folder.exists() and not (above.is_dir() and os.access(above, os.W_OK | os.X_OK)):
         raise RunError(f"cannot make {folder}: {above} is {'not writable' if above.is_dir() else 'a file'}")
     # What a driver killed within its first milliseconds leaves behind is no run yet.
-    strangers = sorted(name for name in names if name != LOCK and not name.startswith(_UNFINISHED))
+    strangers = sorted(name for name in names if name != LOCK and not name.startswith(UNFINISHED))
     if strangers:
         raise RunError(f"{folder} is not empty (it holds {strangers[0]}); choose a new or an empty folder for the run")
 
@@ -107,8 +108,8 @@ def locked(folder: Path) -> FileIO:
 
 def initialize(folder: Path, config: RunConfig, environment: Mapping[str, str]) -> None:
     """Make the database; it appears under its name at once and complete."""
-    unfinished = folder / _UNFINISHED
-    for leftover in folder.glob(f"{_UNFINISHED}*"):
+    unfinished = folder / UNFINISHED
+    for leftover in folder.glob(f"{UNFINISHED}*"):
         leftover.unlink()
     connection = sqlite3.connect(unfinished, isolation_level=None)
     try:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from evolion.config import ConfirmationConfig, RunConfig
 
-__all__ = ["FORMAT", "SCHEMA", "adapted", "upgrade"]
+__all__ = ["BEGAN", "FORMAT", "SCHEMA", "adapted", "upgrade"]
 
 FORMAT = 3
 """The number of the database's layout; a change of `SCHEMA` raises it."""
@@ -46,7 +46,7 @@ CREATE TABLE scores (
 CREATE TABLE events (event INTEGER PRIMARY KEY, time REAL NOT NULL, kind TEXT NOT NULL, detail TEXT NOT NULL);
 """
 
-_BEGAN = "first format"
+BEGAN = "first format"
 """The record of a run that was brought to another format: the one that it began in."""
 
 _REASON = "CASE WHEN {column} <> 'ok' THEN {column} WHEN stage = {last} THEN 'finished' ELSE 'hurdle' END"
@@ -55,7 +55,7 @@ _REASON = "CASE WHEN {column} <> 'ok' THEN {column} WHEN stage = {last} THEN 'fi
 
 def adapted(config: RunConfig, connection: sqlite3.Connection, version: int) -> RunConfig:
     """Return the configuration of a run as it was meant in the format that it began in: 1 knew no confirmations."""
-    began = connection.execute("SELECT value FROM records WHERE name = ?", (_BEGAN,)).fetchone()
+    began = connection.execute("SELECT value FROM records WHERE name = ?", (BEGAN,)).fetchone()
     first = int(began[0]) if began else version
     return replace(config, confirmation=ConfirmationConfig(share=0.0)) if first < 2 else config
 
@@ -89,7 +89,7 @@ def upgrade(connection: sqlite3.Connection, version: int, stages: int, *, readon
         BEGIN IMMEDIATE;
         {first_to_second if version < 2 else ""}
         {_MEMOS}
-        INSERT INTO records VALUES ('{_BEGAN}', '{version}') ON CONFLICT DO NOTHING;
+        INSERT INTO records VALUES ('{BEGAN}', '{version}') ON CONFLICT DO NOTHING;
         PRAGMA user_version = {FORMAT};
         COMMIT;
     """)
