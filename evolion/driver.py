@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,16 +10,16 @@ from typing import Any
 from evolion.comparison import Table, render, table_from_json
 from evolion.config import RunConfig, program_of
 from evolion.continuation import continued_config, extend
-from evolion.errors import InputError, JobError, RunError
-from evolion.evaluators.score_keys import origin
+from evolion.errors import JobError
 from evolion.evaluators.score_store import ScoreStore
-from evolion.evaluators.types import Evaluator, EvaluatorUnavailable
+from evolion.evaluators.types import Evaluator
 from evolion.funnel import run_search
 from evolion.ledger import Ledger
 from evolion.primitives.program import Program
 from evolion.progress import Observer, several, silent
 from evolion.records import Counts
 from evolion.retest import WINNER, Retested, finalists_of, removals_to_json, retest
+from evolion.run_environment import check_devices, check_environment, environment_of, open_evaluator
 from evolion.run_status import confirmations_of, confirmations_text
 from evolion.run_watch import WorkersNote
 from evolion.search_settings import algorithm_of
@@ -146,10 +145,12 @@ def discover(
     algorithm_of(config, program_of(config.search.warm_start))  # before anything is made: it may refuse the warm start
     with (
         open_scores(store) as scores,
-        _evaluator(evaluator, workers, ray, batch, config) as working,
-        RunStore.create(out, config, _environment(working)) as run,
+        open_evaluator(evaluator, workers, ray, batch, config) as working,
+        RunStore.create(out, config, environment_of(working, config)) as run,
     ):
         run.event("start", {"workers": working.workers, "ray": ray})
+        if gated := check_devices(working, config):
+            run.event("gate", gated)
         return _run(run, working, observer or silent(), scores)
 
 
@@ -178,36 +179,13 @@ def resume(
         config = continued_config(begun.config, overrides)
         if begun.winner() is not None and config.search.budget == begun.config.search.budget:
             return _result(begun)
-    with open_scores(store) as scores, _evaluator(evaluator, workers, ray, batch, config) as working:
+    with open_scores(store) as scores, open_evaluator(evaluator, workers, ray, batch, config) as working:
         # Before anything opens the run for writing: that brings it to this version's format, for good.
         check_environment(begun, working)
         extend(folder, config)
         with RunStore.open(folder) as run:
             run.event("resume", {"workers": working.workers, "ray": ray})
             return _run(run, working, observer or silent(), scores)
-
-
-def check_environment(run: RunStore, working: Evaluator) -> None:
-    """Raise RunError if scores that are worked out here would not be those of the machine and code that began a run.
-
-    Runs that do not say which code began them, as older versions made them, are compared by their numerics alone.
-    """
-    began = run.environment.get("numerics")
-    if began != working.numerics:
-        raise RunError(
-            f"the run {run.folder} was begun with other numerics and cannot be continued here: "
-            f"it has {began!r}, this is {working.numerics!r}"
-        )
-    here = origin(working.numerics)
-    there = run.environment.get("origin", here)
-    if there != here:
-        parts = there.split("; "), here.split("; ")
-        had, has = ("; ".join(part for part in one if part not in other) for one, other in (parts, parts[::-1]))
-        raise RunError(
-            f"the run {run.folder} was begun by other code and cannot be continued by this: it has {had!r}, "
-            f"this is {has!r}; go back to the version that began it, or start another run (what this one holds can "
-            "still be read)"
-        )
 
 
 def _run(store: RunStore, evaluator: Evaluator, observer: Observer, scores: ScoreStore | None) -> Result:
@@ -263,52 +241,3 @@ def _result(store: RunStore) -> Result:
         files=files,
         store=store_use(store.events()),
     )
-
-
-@contextmanager
-def _evaluator(
-    given: Evaluator | None, workers: int | None, ray: str | None, batch: int | None, config: RunConfig
-) -> Iterator[Evaluator]:
-    if given is not None:
-        yield given
-        return
-    from evolion.evaluators.factory import make_evaluator
-    from evolion.evaluators.pool import Limits
-
-    classes = [one.worker_class() for one in config.workers]
-    if batch is not None and (workers, ray) != (None, None):
-        raise InputError("a batch is trained in one process on one device: it goes with neither workers nor ray")
-    if batch is not None and len(classes) > 1:
-        raise InputError("a batch is trained on one device, and the configuration names several classes of workers")
-    tasks = [stage.task for stage in config.stages] + [tested.task for tested in config.retest.tasks]
-    try:
-        limits = Limits(job=config.timeout, memory=config.memory * 2**20 or None)
-        if batch is not None:
-            made = make_evaluator(batch=batch)
-        else:
-            made = make_evaluator(workers, ray, classes=classes, limits=limits, tasks=tasks)
-    except (EvaluatorUnavailable, ValueError) as error:
-        raise InputError(str(error)) from None
-    try:
-        yield made
-    except EvaluatorUnavailable as error:
-        raise JobError(str(error)) from None
-    finally:
-        made.close()
-
-
-def _environment(evaluator: Evaluator) -> dict[str, str]:
-    """Return what a run notes of where it was made: versions, and what decides the last bits of its scores.
-
-    `origin` names the code too: a run that goes on after an update of the sources would mix scores of two codes.
-    """
-    import platform
-    from importlib.metadata import version
-
-    packages = ("evolion", "jax", "jaxlib", "flax", "optax", "numpy", "scikit-learn")
-    versions = {name: version(name) for name in packages}
-    return versions | {
-        "python": platform.python_version(),
-        "numerics": evaluator.numerics,
-        "origin": origin(evaluator.numerics),
-    }

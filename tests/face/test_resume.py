@@ -9,6 +9,7 @@ from evolion import driver
 from evolion.driver import discover, resume
 from evolion.errors import RunError
 from evolion.evaluators import score_keys
+from evolion.run_environment import check_environment, environment_of
 from evolion.store import RunStore
 
 
@@ -40,11 +41,11 @@ def test_run_that_does_not_name_its_code_is_compared_by_its_numerics(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What an older version began can be continued, as it could before."""
-    environment = driver._environment(StubEvaluator())
+    environment = environment_of(StubEvaluator(), stub_config())
     del environment["origin"]
-    monkeypatch.setattr(driver, "_environment", lambda _: environment)
+    monkeypatch.setattr(driver, "environment_of", lambda *_: environment)
     folder = interrupted(tmp_path / "run")
     with RunStore.open(folder, readonly=True) as run:
-        driver.check_environment(run, StubEvaluator())
+        check_environment(run, StubEvaluator())
         with pytest.raises(RunError, match="other numerics"):
-            driver.check_environment(run, StubEvaluator(numerics="another machine"))
+            check_environment(run, StubEvaluator(numerics="another machine"))
