@@ -93,8 +93,8 @@ def _splits(name: str) -> dict[str, dict[str, Any]]:
     from evolion.proxies.registry import get_task
 
     task = get_task(name)
-    # A memory map would travel as its class; the store holds plain arrays.
-    return {split: {key: np.asarray(array) for key, array in task.data(split).items()} for split in SPLITS}
+    # Only what lies in one piece is shared: views with gaps would be copied by each worker, memory maps by some.
+    return {split: {key: np.ascontiguousarray(array) for key, array in task.data(split).items()} for split in SPLITS}
 
 
 def _object_store_bytes() -> float:
