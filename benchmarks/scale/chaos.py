@@ -77,21 +77,49 @@ class Plan:
     driver_kills: int
     budget: int
 
-    def events(self) -> list[tuple[float, str]]:
-        """When what happens, in order."""
-        end = 60.0 * self.minutes
-        workers = [(at, "worker") for at in _every(self.worker_every, end)]
-        nodes = [(at + 0.4 * self.worker_every, "node") for at in _every(self.node_every, end - self.node_back)]
-        back = [(at + self.node_back, "back") for at, _ in nodes]
-        drivers = [
-            (end * (number + 0.6) / self.driver_kills + 0.7 * self.worker_every, "driver")
-            for number in range(self.driver_kills)
-        ]
-        return sorted(event for event in (*workers, *nodes, *back, *drivers) if event[0] < end or event[1] == "back")
+    def periods(self) -> dict[str, float]:
+        """How often each is killed."""
+        return {
+            "worker": self.worker_every,
+            "node": self.node_every,
+            "driver": 60.0 * self.minutes / max(1, self.driver_kills),
+        }
 
 
-def _every(seconds: float, end: float) -> list[float]:
-    return [seconds * number for number in range(1, int(end / seconds) + 1) if seconds * number < end]
+@dataclass(slots=True)
+class Clock:
+    """When each is killed next. What could not be killed in time is killed late, and the next one not right after."""
+
+    plan: Plan
+    due: dict[str, float]
+    back: list[float] = field(default_factory=list)
+
+    @staticmethod
+    def of(plan: Plan) -> Clock:
+        """The first kills: all at different times."""
+        periods = plan.periods()
+        worker, node, driver = periods["worker"], periods["node"], periods["driver"]
+        return Clock(plan, {"worker": worker, "node": 0.9 * node, "driver": 0.6 * driver + 0.7 * worker})
+
+    def now(self, elapsed: float) -> list[str]:
+        """What is to be killed."""
+        if elapsed >= 60.0 * self.plan.minutes:
+            return []
+        return [what for what, at in self.due.items() if at <= elapsed]
+
+    def done(self, what: str, elapsed: float) -> None:
+        """Note a kill."""
+        period = self.plan.periods()[what]
+        self.due[what] = max(self.due[what] + period, elapsed + 0.5 * period)
+        if what == "node":
+            self.back.append(elapsed + self.plan.node_back)
+
+    def returns(self, elapsed: float) -> bool:
+        """Whether a node is to come back; once for each that was killed."""
+        if self.back and self.back[0] <= elapsed:
+            self.back.pop(0)
+            return True
+        return False
 
 
 @dataclass(slots=True)
@@ -249,15 +277,16 @@ def undisturbed(folder: Path, config: Path) -> float:
 def disturbed(folder: Path, plan: Plan, seed: int) -> tuple[list[Kill], int, float]:
     """Make the run under chaos; return the kills, how often a driver was started, and the seconds until its end."""
     with chaos(folder, seed) as it:
-        begun, events = time.monotonic(), plan.events()
+        begun, clock = time.monotonic(), Clock.of(plan)
         it.start_driver()
         acts = {"worker": it.kill_worker, "node": it.kill_node, "driver": it.kill_driver}
-        late: list[str] = []
         while it.driver is not None and it.driver.poll() is None:
             elapsed = time.monotonic() - begun
-            while events and events[0][0] <= elapsed:
-                late.append(events.pop(0)[1])
-            late = [what for what in late if not _do(it, acts, what)]
+            for what in clock.now(elapsed):
+                if acts[what]():
+                    clock.done(what, elapsed)
+            if clock.returns(elapsed):
+                it.add_node()
             it.listen()
             _set_pause(folder, plan, elapsed)
             if elapsed > 60.0 * plan.minutes + PATIENCE:
@@ -268,14 +297,6 @@ def disturbed(folder: Path, plan: Plan, seed: int) -> tuple[list[Kill], int, flo
             raise SystemExit(f"the driver ended by itself; the end of its log:\n{log[-3000:]}")
         it.listen()
         return it.kills, it.starts, time.monotonic() - begun
-
-
-def _do(it: Chaos, acts: dict[str, Any], what: str) -> bool:
-    """Let one thing happen; whether it could."""
-    if what == "back":
-        it.add_node()
-        return True
-    return bool(acts[what]())
 
 
 def _set_pause(folder: Path, plan: Plan, elapsed: float) -> None:
