@@ -96,7 +96,8 @@ def _told(doing: str) -> Iterator[None]:
     except BaseException as error:
         # Those that a user is told of in a line need no traceback. None is a warning here: standard error says it.
         known = isinstance(error, InputError | JobError | KeyboardInterrupt)
-        _log.info("%s stops: %s: %s", doing, type(error).__name__, error, exc_info=not known)
+        said = ": ".join(filter(None, (type(error).__name__, str(error))))
+        _log.info("%s stops: %s", doing, said, exc_info=not known)
         raise
     _log.info("%s is done", doing)
 

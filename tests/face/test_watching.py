@@ -349,6 +349,14 @@ def test_log_says_how_a_run_ended(tmp_path: Path) -> None:
     assert "Traceback" in last["exception"]
 
 
+def test_event_files_lie_where_they_are_wanted(shown: Callable[..., Path], tmp_path: Path) -> None:
+    """A run that is to write event files has one file for each process at it."""
+    folder = shown(events=tmp_path / "run" / "tensorboard")
+    assert len(list((folder / "tensorboard").iterdir())) == 1
+    options = Watching.of("run", False, False, None, True, None), Watching.of("run", False, False, None, True, "there")
+    assert [watching.events for watching in options] == [Path("run/tensorboard"), Path("there")]
+
+
 def test_log_elsewhere(shown: Callable[..., Path], tmp_path: Path) -> None:
     """--log puts the log where it is wanted, and a folder that is missing is said before anything starts."""
     folder = shown(log=tmp_path / "elsewhere.jsonl")
