@@ -87,5 +87,6 @@ class Ranking:
         record = None if best is None else self.store.candidate(best.number)
         found = None if best is None or not best.confirmed else self.store.confirmation(best.number)
         self.text = record.text if record else ""
-        known = found is not None and found.value is not None and found.error is not None
-        self.interval = interval_of(found.value, found.error) if known else None
+        self.interval = None
+        if found is not None and found.value is not None and found.error is not None:
+            self.interval = interval_of(found.value, found.error)

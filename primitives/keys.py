@@ -106,19 +106,20 @@ def _slot_order(program: Program, flow: DataFlow, tokens: Mapping[Reference, byt
         pending = [queue.pop(0)]
         while pending and len(found) < len(next_slots):
             reference = pending.pop()
-            if reference.__class__ is float or tokens[reference]:
+            if isinstance(reference, float) or tokens[reference]:
                 continue
-            if reference.__class__ is not int:
+            if isinstance(reference, str):
                 if reference not in found:
                     found[reference] = None
                     queue.append(next_slots[reference])
             elif reference not in seen:
                 seen.add(reference)
-                leading = [r for r in flow.arguments[reference] if r.__class__ is not float and not tokens[r]]
+                leading = [r for r in flow.arguments[reference] if not isinstance(r, float) and not tokens[r]]
                 if len(leading) > 1 and len(next_slots) > 1 and statements[reference].op in _COMMUTATIVE:
                     if anonymous is None:
                         slots = {p.name: _entry("slot", str(p.kind)) for p in program.parameters if p.slot}
-                        anonymous = {**tokens, **slots}
+                        anonymous = dict(tokens)
+                        anonymous.update(slots)
                         _add_tokens(anonymous, program, flow, readers)
                     leading.sort(key=anonymous.__getitem__)
                 pending += leading[::-1]

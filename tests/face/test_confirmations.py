@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from evolion.config import CONFIRMATION_SEEDS, ConfirmationConfig, RunConfig, SearchConfig
 from evolion import standings
+from evolion.config import CONFIRMATION_SEEDS, ConfirmationConfig, RunConfig, SearchConfig
 from evolion.confirmations import Confirmations
 from evolion.evaluators.stages import Reason, Stage, Staged, Subject
 from evolion.primitives.parser import parse
