@@ -80,10 +80,7 @@ def interval(told: int) -> int:
 
 def write_checkpoint(store: RunStore, checkpoint: Checkpoint) -> None:
     """Keep a checkpoint instead of the one before."""
-    fields = _adapter(Checkpoint).dump_python(checkpoint)
-    fields["state"] = _adapter(type(checkpoint.state)).dump_python(checkpoint.state)
-    fields["config"] = _digest(store.config)
-    store.put_record(RECORD, fields)
+    store.put_record(RECORD, _fields(checkpoint, store.config))
 
 
 def read_checkpoint(store: RunStore, algorithm: Search[Any]) -> Checkpoint | None:
@@ -100,13 +97,22 @@ def read_checkpoint(store: RunStore, algorithm: Search[Any]) -> Checkpoint | Non
         found: Checkpoint = _adapter(Checkpoint).validate_python(fields)
     except (ValidationError, KeyError, TypeError):
         return None
+    found = replace(found, state=state)
+    if json.dumps(_fields(found, store.config)) != json.dumps(fields):
+        return None  # as when a version of the algorithm with other fields wrote it
     search = store.config.search
     # With a larger budget, candidates after these would have been asked for before the checkpoint was written.
     whole = found.told + len(found.limits) == min(found.told + search.lag, search.budget)
     last = found.told + len(found.limits) - 1
     if found.told < 1 or not whole or store.outcome(found.told - 1) is None or store.last_number() < last:
         return None
-    return replace(found, state=state)
+    return found
+
+
+def _fields(checkpoint: Checkpoint, config: RunConfig) -> dict[str, Any]:
+    fields: dict[str, Any] = _adapter(Checkpoint).dump_python(checkpoint)
+    fields["state"] = _adapter(type(checkpoint.state)).dump_python(checkpoint.state)
+    return fields | {"config": _digest(config)}
 
 
 def asked_at(store: RunStore) -> int:
@@ -128,5 +134,5 @@ def _digest(config: RunConfig) -> str:
 
 
 @lru_cache(maxsize=32)
-def _adapter(kind: type) -> TypeAdapter[Any]:
+def _adapter(kind: Any) -> TypeAdapter[Any]:
     return TypeAdapter(kind)
