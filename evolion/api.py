@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from evolion.config import RunConfig
     from evolion.driver import Result
     from evolion.evaluators.types import Evaluator, Job
+    from evolion.progress import Observer
     from evolion.proxies.curvature import Curvature
     from evolion.proxies.score import Score
     from evolion.proxies.task import Task
-    from evolion.view import Observer
 
 __all__ = ["evaluate", "key", "known", "load", "search", "simplify", "tasks", "to_optax", "to_source", "train"]
 

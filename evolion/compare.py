@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from evolion.errors import InputError, JobError, RunError
 from evolion.evaluators.protocol.plan import Manifest, Plan, PlanError, from_json, resumed, to_json
 from evolion.evaluators.protocol.table import Table, TableError
+from evolion.progress import Observer, Phase, Progress, silent
 from evolion.run_files import LOCK, locked, write_atomically
-from evolion.view import Observer, Phase, Progress, silent
 
 if TYPE_CHECKING:
     from evolion.evaluators.protocol.report import Report

@@ -12,10 +12,10 @@ from evolion.comparison import Interval, interval, paired_difference, short, ver
 from evolion.evaluators.metric import metric_of
 from evolion.evaluators.tuning import DECAY, Tuned, best_trial, decays_weights, finds_its_rate, trials
 from evolion.evaluators.types import Job
+from evolion.progress import Observer, Phase, Progress
 from evolion.proxies.curvature import Curvature
 from evolion.proxies.registry import get_task
 from evolion.proxies.score import Status
-from evolion.view import Observer, Phase, Progress
 
 if TYPE_CHECKING:
     from evolion.evaluators.types import Evaluator, Score

@@ -21,11 +21,11 @@ from evolion.primitives.keys import behavioural_key
 from evolion.primitives.parser import parse
 from evolion.primitives.program import Program
 from evolion.primitives.simplify import simplify
+from evolion.progress import Observer, Phase, Progress
 from evolion.proxies.registry import get_task
 from evolion.proxies.score import Score, Status
 from evolion.search.ablation import removals
 from evolion.store import RunStore
-from evolion.view import Observer, Phase, Progress
 
 __all__ = ["Removal", "Retested", "finalists_of", "retest"]
 

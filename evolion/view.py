@@ -19,13 +19,8 @@ if TYPE_CHECKING:
 __all__ = [
     "LineView",
     "LiveView",
-    "Observer",
-    "Phase",
-    "Progress",
     "details",
-    "fitness_text",
     "progress_line",
-    "silent",
     "view_on",
 ]
 

@@ -40,10 +40,10 @@ from evolion.ledger import Ledger  # noqa: E402
 from evolion.primitives.keys import probe  # noqa: E402
 from evolion.primitives.parser import parse  # noqa: E402
 from evolion.primitives.screening import Screen  # noqa: E402
+from evolion.progress import Progress  # noqa: E402
 from evolion.proxies.registry import get_task  # noqa: E402
 from evolion.proxies.score import Score  # noqa: E402
 from evolion.store import RunStore  # noqa: E402
-from evolion.view import Progress  # noqa: E402
 
 FLOORS = 10
 """So often the floor is measured during a search."""

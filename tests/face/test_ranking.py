@@ -12,10 +12,10 @@ from evolion.cli import run
 from evolion.evaluators.types import Job, Score
 from evolion.primitives.parser import parse
 from evolion.primitives.program import Program
+from evolion.progress import Progress
 from evolion.proxies.curvature import Curvature
 from evolion.proxies.score import Run, Status
 from evolion.ranking import Plan, compare, render, to_json
-from evolion.view import Progress
 
 TASKS = ("digits-mlp", "zipf-lm")
 QUALITY = {"sgd": 3.0, "adamw": 2.0, "lion": 1.0}

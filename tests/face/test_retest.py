@@ -23,11 +23,11 @@ from evolion.ledger import Ledger
 from evolion.primitives.keys import behavioural_key, structural_key
 from evolion.primitives.parser import parse
 from evolion.primitives.program import Program
+from evolion.progress import silent
 from evolion.proxies.score import Run, Status
 from evolion.records import CandidateRecord, Outcome
 from evolion.retest import Retested, finalists_of, removals_to_json, retest
 from evolion.store import RunStore
-from evolion.view import silent
 
 Loss = Callable[[Program, str], float | None]
 """The loss of a program on a task before noise of the seed; None where it diverges."""
