@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import signal
+import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
+
+from evolion.errors import JobError
 
 if TYPE_CHECKING:
     from types import FrameType
 
 __all__ = ["Interrupted", "interruptible"]
+
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
 
 
 class Interrupted(Exception):
@@ -23,6 +29,7 @@ def interruptible(advice: Callable[[], str]) -> Iterator[None]:
 
     Raises:
         Interrupted: With the advice, if the work was stopped.
+        JobError: With the advice, if a disk is full or fails, or another process keeps a database to itself.
 
     """
 
@@ -34,5 +41,9 @@ def interruptible(advice: Callable[[], str]) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         raise Interrupted(advice()) from None
+    except (OSError, sqlite3.OperationalError) as error:
+        if isinstance(error, OSError) and error.errno not in _DISK:
+            raise
+        raise JobError(f"{error}: {advice()}") from error
     finally:
         signal.signal(signal.SIGTERM, earlier)

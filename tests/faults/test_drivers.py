@@ -176,6 +176,7 @@ def test_a_full_disk(undisturbed: Path, config: Path, tmp_path: Path) -> None:
     assert status == "1", said
     assert len(said) == 1
     assert "full" in said[0] or "No space left" in said[0]
+    assert f"continue with: evolion resume {disk}/run" in said[0]
     before, after = contents(kept / "full"), contents(kept / "run")
     assert set(before["scores"]) <= set(after["scores"])
     assert after == contents(undisturbed)
