@@ -112,6 +112,7 @@ class Confirmations:
     _evidence: dict[_Key, _Found] = field(default_factory=dict)
     _trained: dict[str, set[_Trained]] = field(default_factory=dict)
     _waiting: deque[Waiting] = field(default_factory=deque)
+    _deviations: tuple[Noise | None, tuple[float, ...]] = (None, ())
 
     @staticmethod
     def of(config: RunConfig, stages: Sequence[Stage], staged: Staged[ScoreKey]) -> Confirmations:
@@ -210,13 +211,17 @@ class Confirmations:
         stage = waiting.stage
         if found.value is None:
             return Confirmation(waiting.number, found.reason, None)
-        error = standard_error(self.stages, stage, self.noise.deviations(), len(self.seeds))
+        error = self._error(stage, len(self.seeds))
         fitness = _fitness(stage, bound(found.value, error, self.standard_errors))
         return Confirmation(waiting.number, found.reason, fitness, found.value, error)
 
+    def _error(self, stage: int, seeds: int | None = None) -> float:
+        if self._deviations[0] is not self.noise:  # it changes with confirmations, but every candidate asks
+            self._deviations = self.noise, self.noise.deviations()
+        return standard_error(self.stages, stage, self._deviations[1], seeds)
+
     def _bound(self, stage: int, value: float, seeds: int | None = None) -> float:
-        error = standard_error(self.stages, stage, self.noise.deviations(), seeds)
-        return bound(value, error, self.standard_errors)
+        return bound(value, self._error(stage, seeds), self.standard_errors)
 
 
 def confirmation_seeds(config: RunConfig) -> tuple[int, ...]:
