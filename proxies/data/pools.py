@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evolion.proxies.data.cache import materialized
-from evolion.proxies.data.source import SPLITS, DataError, Info, Source, Split
+from evolion.proxies.data.source import SPLITS, DataError, Info, Source, Split, StoredSource
 from evolion.proxies.data.streams import integers, raw_stream, uniform
 from evolion.proxies.spec import TaskSpec
 
@@ -19,7 +19,7 @@ HORIZONS = 4
 POOL_EXAMPLES = 2**19
 POOL_BYTES = 2**28
 KEPT_BYTES = 2**22
-"""Generated pools larger than this are kept in the cache: the processes of a machine make them once."""
+"""Larger pools are kept in the cache: the processes of a machine make them once and share their memory."""
 
 
 def pools(source: Source, spec: TaskSpec) -> dict[Split, dict[str, NDArray[Any]]]:
@@ -61,7 +61,9 @@ def _gathered(source: Source, split: Split, size: int) -> dict[str, NDArray[Any]
     def gather() -> dict[str, NDArray[Any]]:
         return source.gather(split, np.arange(size))
 
-    if source.info.examples[split] is not None or size * _bytes(source.info) < KEPT_BYTES:
+    if isinstance(source, StoredSource) and size == source.info.examples[split]:
+        return dict(source.arrays[split])
+    if size * _bytes(source.info) < KEPT_BYTES:
         return gather()
     return materialized(f"pool of {source.info.digest}: {size} examples of {split}", gather)
 
