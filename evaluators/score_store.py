@@ -24,7 +24,7 @@ from evolion.evaluators.score_keys import ScoreKey, dump_score, executed, execut
 from evolion.primitives.program import Program
 from evolion.proxies.score import Score, Status
 
-__all__ = ["FORMAT", "Entry", "Found", "Row", "ScoreStore", "StoreError"]
+__all__ = ["FORMAT", "LASTING", "Entry", "Found", "Row", "ScoreStore", "StoreError"]
 
 FORMAT = 1
 """The number of the file's layout; a change of `_SCHEMA` raises it."""
@@ -33,7 +33,7 @@ _APPLICATION = 0x45565343  # "EVSC" in the header of the file
 _PATIENCE = 30.0
 """Seconds for which another process may keep the file locked."""
 
-_LASTING = (Status.OK, Status.DIVERGED)
+LASTING = (Status.OK, Status.DIVERGED)
 """What a program does to a task. A timeout or a crash says as much about the machine, and is not kept."""
 
 _SCHEMA = (
@@ -220,7 +220,7 @@ class ScoreStore:
             StoreError: If the file cannot be written, or another process keeps it locked.
 
         """
-        kept = [entry for entry in entries if entry.score.status in _LASTING]
+        kept = [entry for entry in entries if entry.score.status in LASTING]
         if not kept:
             return 0
         with self.writing():

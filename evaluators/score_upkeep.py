@@ -5,17 +5,31 @@ from __future__ import annotations
 import json
 import random
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from itertools import islice
 
-from evolion.evaluators.score_keys import dump_score, execution_key, read_score
-from evolion.evaluators.score_store import Row, ScoreStore, StoreError
+from evolion.evaluators.score_keys import ScoreKey, dump_score, execution_key, read_score
+from evolion.evaluators.score_store import LASTING, Entry, Row, ScoreStore, StoreError
 from evolion.evaluators.types import Job
 from evolion.primitives.parser import parse
 from evolion.proxies.score import Score
 
-__all__ = ["Group", "Holdings", "Trial", "damages", "doomed", "holdings", "remove", "retrained", "tasks_of"]
+__all__ = [
+    "Group",
+    "Holdings",
+    "Merged",
+    "Trial",
+    "damages",
+    "doomed",
+    "entries_of",
+    "holdings",
+    "merge",
+    "remove",
+    "retrained",
+    "tasks_of",
+]
 
 _CHUNK = 500
 """So many rows go in one transaction: a run that wants to write waits for one of them, not for all."""
@@ -149,6 +163,69 @@ class Trial:
 
 def _bits(score: Score) -> str:
     return dump_score(replace(score, seconds=0.0))
+
+
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """What became of scores that were to go into a store.
+
+    Attributes:
+        new: Scores that it did not hold.
+        known: Scores that it held, bit for bit.
+        refused: Scores that say as much about a machine as about a program: timeouts, crashes.
+        conflicts: A line for each score where it holds another one; that one stays.
+
+    """
+
+    new: int = 0
+    known: int = 0
+    refused: int = 0
+    conflicts: tuple[str, ...] = ()
+
+    def plus(self, other: Merged) -> Merged:
+        """Return both together."""
+        counts = (self.new + other.new, self.known + other.known, self.refused + other.refused)
+        return Merged(*counts, (*self.conflicts, *other.conflicts))
+
+
+def merge(store: ScoreStore, entries: Iterable[Entry]) -> Merged:
+    """Put scores that were computed elsewhere into a store; doing so again changes nothing.
+
+    Raises:
+        StoreError: If the file cannot be read or written.
+
+    """
+    total, waiting = Merged(), iter(entries)
+    while chunk := list(islice(waiting, _CHUNK)):
+        lasting = [entry for entry in chunk if entry.score.status in LASTING]
+        fresh, conflicts, known = [], [], 0
+        for entry in lasting:
+            before = store.get(entry.program, entry.key).score
+            if before is None:
+                fresh.append(entry)
+            elif _bits(before) == _bits(entry.score):
+                known += 1
+            else:
+                said = f"it holds {before.loss!r}, not {entry.score.loss!r}, made with {entry.key.numerics}"
+                conflicts.append(f"{entry.task}, {entry.key.steps:,} steps: {said}; its program:\n{entry.program}")
+        new = store.put(fresh)
+        total = total.plus(Merged(new, known + len(fresh) - new, len(chunk) - len(lasting), tuple(conflicts)))
+    return total
+
+
+def entries_of(store: ScoreStore) -> Iterator[Entry]:
+    """All scores of a store, as another one takes them.
+
+    Raises:
+        StoreError: If a row is damaged.
+
+    """
+    for row in store.rows():
+        if None in (row.key, row.task, row.origin) or row.checksum != row.expected_checksum():
+            raise StoreError(f"score store {store.path}: row {row.number} is damaged; see 'evolion store verify'")
+        seeds, rates = tuple(json.loads(row.seeds)), tuple(json.loads(row.learning_rates))
+        key = ScoreKey("", row.task_digest, row.steps, seeds, rates, row.split, row.origin)
+        yield Entry(parse(row.program), row.task, key, read_score(row.score))
 
 
 def tasks_of(store: ScoreStore, digest: Callable[[str], str | None]) -> tuple[set[str], set[str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import time
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from evolion.errors import InputError
 
 if TYPE_CHECKING:
     from evolion.evaluators.score_store import ScoreStore
-    from evolion.evaluators.score_upkeep import Group, Holdings, Trial
+    from evolion.evaluators.score_upkeep import Group, Holdings, Merged, Trial
 
 __all__ = ["store"]
 
@@ -28,13 +29,13 @@ _DAY = 86400.0
 @click.group(invoke_without_command=True)
 @click.pass_context
 def store(context: click.Context) -> None:
-    """Look after the scores that runs share: ls, verify, gc.
+    """Look after the scores that runs share: ls, verify, merge, gc.
 
     A store is the file that `evolion search --store FILE` fills. Without FILE it is the one that the environment
     variable EVOLION_STORE names. Each command takes --json.
     """
     if context.invoked_subcommand is None:
-        raise click.UsageError("a command is missing: choose one of ls, verify, gc (see evolion store --help)")
+        raise click.UsageError("a command is missing: choose one of ls, verify, merge, gc (see evolion store --help)")
 
 
 @store.command(name="ls")
@@ -137,6 +138,58 @@ def verify(file: str | None, sample: int | None, seed: int, as_json: bool) -> No
         print("\n".join([*lines, *map(_difference, different)]))
     if problems or different:
         raise click.exceptions.Exit(1)
+
+
+@store.command()
+@click.argument("file", metavar="FILE")
+@click.argument("sources", nargs=-1, required=True, metavar="SOURCE…")
+@JSON
+def merge(file: str, sources: tuple[str, ...], as_json: bool) -> None:
+    """Put the scores of runs, finished or not, and of other stores into a store; it is made where there is none.
+
+    A SOURCE is a run folder or a store. Scores stay with the numerics and code that made them; nothing is trained.
+    Timeouts and crashes say as much about a machine as about a program and are left out. Where the store holds another
+    score already, that one stays. Exit status 1 if there was such a conflict.
+    """
+    from evolion.evaluators.score_upkeep import Merged
+
+    total, rows = Merged(), []
+    with _opened(file, create=True) as opened:
+        for source in sources:
+            found, unreached = _merged(opened, source)
+            total = total.plus(found)
+            counts = {"new": found.new, "known": found.known, "refused": found.refused, "unreached": unreached}
+            rows.append({"source": source, **counts, "conflicts": list(found.conflicts)})
+    if as_json:
+        print(json.dumps({"file": file, "sources": rows}))
+    else:
+        for row in rows:
+            print(_merge_line(row))
+        print("\n".join([f"{file}: {total.new:,} new scores", *total.conflicts]))
+    if total.conflicts:
+        raise click.exceptions.Exit(1)
+
+
+def _merged(opened: ScoreStore, source: str) -> tuple[Merged, int]:
+    from evolion.evaluators.score_store import ScoreStore
+    from evolion.evaluators.score_upkeep import entries_of, merge
+
+    if os.path.isdir(source):
+        from evolion.run_scores import scores_of_run
+
+        entries, unreached = scores_of_run(source)
+        return merge(opened, entries), unreached
+    with ScoreStore.open(source, readonly=True) as other:
+        return merge(opened, entries_of(other)), 0
+
+
+def _merge_line(row: dict[str, Any]) -> str:
+    parts = [f"{row['new']:,} new", f"{row['known']:,} known"]
+    parts += [f"{row['refused']:,} timeouts and crashes left out"] if row["refused"] else []
+    parts += [f"{len(row['conflicts']):,} conflicts"] if row["conflicts"] else []
+    if row["unreached"]:
+        parts.append(f"{row['unreached']:,} left out, as this version comes to other candidates or has other tasks")
+    return f"{row['source']}: {', '.join(parts)}"
 
 
 def _sampled(opened: ScoreStore, count: int, seed: int) -> tuple[list[Trial], int]:
@@ -248,14 +301,14 @@ def _origin_here() -> str:
 
 
 @contextmanager
-def _opened(file: str | None, *, readonly: bool) -> Iterator[ScoreStore]:
+def _opened(file: str | None, *, readonly: bool = False, create: bool = False) -> Iterator[ScoreStore]:
     """Open a store; what is wrong with it is something that the caller gave."""
     from evolion.evaluators.score_store import ScoreStore, StoreError
 
     if file is None:
         raise click.UsageError("name the store, such as scores.sqlite, or set the environment variable EVOLION_STORE")
     try:
-        with ScoreStore.open(file, readonly=readonly) as opened:
+        with ScoreStore.open(file, readonly=readonly, create=create) as opened:
             yield opened
     except StoreError as error:
         raise InputError(str(error)) from None

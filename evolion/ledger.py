@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import Protocol
 
 from evolion.evaluators.score_keys import ScoreKey
 from evolion.evaluators.score_store import Entry
@@ -18,10 +19,9 @@ from evolion.primitives.keys import behavioural_key
 from evolion.primitives.program import Program
 from evolion.proxies.registry import get_task
 from evolion.proxies.score import Score
-from evolion.shared_scores import SharedScores
 from evolion.store import RunStore
 
-__all__ = ["Ledger", "Request"]
+__all__ = ["Ledger", "OtherScores", "Request"]
 
 QUARANTINED = "quarantined:"
 """How the message of a score begins whose job killed its workers."""
@@ -76,6 +76,18 @@ class Request:
         )
 
 
+class OtherScores(Protocol):
+    """Scores that were computed before, as `SharedScores` has those of other runs."""
+
+    def find(self, program: Program, key: ScoreKey) -> Score | None:
+        """Return the score of a program, None if there is none."""
+        ...
+
+    def keep(self, entries: Sequence[Entry]) -> None:
+        """Take scores that were computed just now."""
+        ...
+
+
 @dataclass(slots=True)
 class Ledger:
     """Where the driver gets scores from.
@@ -94,7 +106,7 @@ class Ledger:
 
     store: RunStore
     evaluator: Evaluator
-    shared: SharedScores | None = None
+    shared: OtherScores | None = None
     idle: Callable[[], None] = lambda: None
     _pending: dict[ScoreKey, None] = field(default_factory=dict)
     _keys: dict[int, ScoreKey] = field(default_factory=dict)

@@ -45,6 +45,15 @@ class StoredScores:
         ).fetchone()
         return read_score(row[0]) if row else None
 
+    def whatever_numerics(self, key: ScoreKey) -> tuple[Score, str] | None:
+        """Return the score under a key but for its numerics, and the numerics; None if there is none."""
+        row = self.database.read(
+            "SELECT score, numerics FROM scores JOIN budgets USING (budget) WHERE behaviour_key = ? "
+            "AND task_digest = ? AND steps = ? AND seeds = ? AND learning_rates = ? AND split = ? ORDER BY budget",
+            (bytes.fromhex(key.behaviour), *_columns(_budget_of(key))[:-1]),
+        ).fetchone()
+        return (read_score(row[0]), row[1]) if row else None
+
     def keep_seeds(self, seeds: Iterable[tuple[int, ...]]) -> None:
         """Remove the scores of trainings on any other seeds."""
         kept = tuple(json.dumps(one) for one in seeds)
