@@ -1,11 +1,16 @@
-"""A run goes on with the code that began it, or not at all."""
+"""A run goes on with the code that began it, or not at all; on any number of workers to the same end."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+from interruptions import begun, exact_score, resumed, short
+from run_contents import contents
 from stub_evaluator import StubEvaluator, stub_config
 
 from evolion import driver
+from evolion.config import ConfirmationConfig, RunConfig, SearchConfig, StageConfig
 from evolion.driver import discover, resume
 from evolion.errors import RunError
 from evolion.evaluators import score_keys
@@ -49,3 +54,39 @@ def test_run_that_does_not_name_its_code_is_compared_by_its_numerics(
         check_environment(run, StubEvaluator())
         with pytest.raises(RunError, match="other numerics"):
             check_environment(run, StubEvaluator(numerics="another machine"))
+
+
+def test_any_number_of_workers_gives_the_same_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """1, 2 and 7 workers, finishing in any order, interrupted by a move from one to the other: the same rows."""
+    monkeypatch.setattr("stub_evaluator.stub_score", exact_score)
+    config = short(stub_config(70))
+    for workers, shuffle in ((1, None), (2, 5), (7, 6)):
+        discover(config, tmp_path / str(workers), evaluator=StubEvaluator(workers=workers, shuffle=shuffle))
+    begun(config, tmp_path / "moved", after=20, shuffle=1)
+    assert not resumed(tmp_path / "moved", after=10)
+    resume(tmp_path / "moved", evaluator=StubEvaluator(workers=7, shuffle=9))
+    one = contents(tmp_path / "1")
+    assert all(contents(tmp_path / name) == one for name in ("2", "7", "moved"))
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+def test_processes_and_actors_give_the_same_store(tmp_path: Path) -> None:
+    """The same in earnest: 1, 2 and 7 processes, and two actors of Ray, train the same scores, bit for bit."""
+    tiny = RunConfig(
+        search=SearchConfig(budget=12, lag=7, population=8, tournament=2),
+        stages=(StageConfig("digits-mlp", steps=10, learning_rates=(0.03,)),),
+        confirmation=ConfirmationConfig(share=0.2, seeds=2),
+    )
+    config = replace(tiny, retest=short(tiny).retest, ablation=short(tiny).ablation)
+    places: dict[str, dict[str, Any]] = {
+        "1": {"workers": 1},
+        "2": {"workers": 2},
+        "7": {"workers": 7},
+        "ray": {"workers": 2, "ray": "local"},
+    }
+    for name, options in places.items():
+        discover(config, tmp_path / name, **options)
+    one = contents(tmp_path / "1")
+    assert one["winner"]
+    assert all(contents(tmp_path / name) == one for name in places)

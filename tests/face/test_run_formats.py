@@ -1,17 +1,25 @@
+"""Runs of earlier formats are read as they are, go on to the end that they would have now, and can be forked."""
+
 import dataclasses
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from interruptions import begun, exact_score, resumed, short
+from run_contents import contents
 from run_samples import CONFIG, ENVIRONMENT, candidate
-from stub_evaluator import StubEvaluator
+from stub_evaluator import StubEvaluator, stub_config
 
 from evolion.config import ConfirmationConfig
-from evolion.driver import resume
+from evolion.config_text import to_toml
+from evolion.driver import discover, resume
 from evolion.errors import RunError
 from evolion.evaluators.stages import Reason
+from evolion.fork import fork
 from evolion.records import Outcome
+from evolion.run_formats import FORMAT
+from evolion.run_status import status_of
 from evolion.store import RunStore
 
 
@@ -75,3 +83,79 @@ def test_runs_of_the_first_format_open(store: RunStore) -> None:
         assert list(again.outcomes()) == told
         with pytest.raises(RunError, match="candidate 1"):
             again.add_outcome(dataclasses.replace(told[1], fitness=(9.0,)))
+
+
+FORMAT_2 = """
+DROP TABLE memos;
+DELETE FROM records WHERE name = 'checkpoint';
+PRAGMA user_version = 2;
+"""
+MEANT = {
+    2: short(stub_config(50)),
+    1: dataclasses.replace(short(stub_config(50)), confirmation=ConfirmationConfig(0.0)),
+}
+"""What runs of these formats do: the first knew no confirmations, so none are made when it goes on."""
+
+
+@pytest.fixture(autouse=True)
+def exactly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scores of programs that do the same up to rounding differ in their last digits, and checkpoints are many."""
+    monkeypatch.setattr("stub_evaluator.stub_score", exact_score)
+    monkeypatch.setattr("evolion.funnel.interval", lambda told: 10)
+
+
+def earlier(folder: Path, version: int) -> bytes:
+    """Make a run one of an earlier format, as that wrote it; return the bytes of its database."""
+    with RunStore.open(folder) as store:
+        # The configuration of format 1 did not name confirmations.
+        config = dataclasses.replace(store.config, confirmation=MEANT[2].confirmation)
+        text = to_toml(config, store.environment)
+        store.put_config(text)
+        (folder / "config.toml").write_text(text)
+    connection = sqlite3.connect(folder / "run.sqlite")
+    connection.executescript(FORMAT_2 + (FORMAT_1 if version == 1 else ""))
+    connection.close()
+    return (folder / "run.sqlite").read_bytes()
+
+
+@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("after", [3, 25, None])
+def test_run_of_an_earlier_format_goes_on_to_the_same_end(tmp_path: Path, version: int, after: int | None) -> None:
+    """Read without a byte changed; resumed and interrupted again, or extended, it ends as a run of this format."""
+    discover(MEANT[version], tmp_path / "now", evaluator=StubEvaluator())
+    small = MEANT[version].search if after else dataclasses.replace(MEANT[version].search, budget=35)
+    folder = begun(dataclasses.replace(MEANT[version], search=small), tmp_path / "run", after=after, shuffle=2)
+    before = earlier(folder, version)
+    with RunStore.open(folder, readonly=True) as reader:
+        assert reader.config.confirmation == MEANT[version].confirmation
+        assert status_of(reader)
+        assert reader.counts().told == len(list(reader.outcomes()))
+    assert (folder / "run.sqlite").read_bytes() == before
+    assert not resumed(folder, "search.budget=50", after=10)
+    assert resumed(folder)
+    assert contents(folder) == contents(tmp_path / "now")
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_run_of_an_earlier_format_can_be_forked(tmp_path: Path, version: int) -> None:
+    """The fork is of this format; the run that it comes from stays as it is."""
+    folder = begun(MEANT[version], tmp_path / "run", after=None)
+    now = contents(folder)
+    before = earlier(folder, version)
+    fork(folder, 20, tmp_path / "fork")
+    assert (folder / "run.sqlite").read_bytes() == before
+    assert resumed(tmp_path / "fork")
+    assert contents(tmp_path / "fork") == now
+
+
+@pytest.mark.parametrize("readonly", [False, True])
+def test_newer_format_says_so(store: RunStore, readonly: bool) -> None:
+    """One line that says which version is needed, and not a byte is changed."""
+    store.close()
+    connection = sqlite3.connect(store.folder / "run.sqlite")
+    connection.executescript(f"PRAGMA user_version = {FORMAT + 1}")
+    connection.close()
+    before = (store.folder / "run.sqlite").read_bytes()
+    with pytest.raises(RunError, match=f"format {FORMAT + 1}; this version reads up to {FORMAT}.*upgrade"):
+        RunStore.open(store.folder, readonly=readonly)
+    assert (store.folder / "run.sqlite").read_bytes() == before

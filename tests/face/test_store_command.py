@@ -126,7 +126,7 @@ def test_gc_removes_what_is_named(capsys: pytest.CaptureFixture[str], rules: lis
 
 
 MISTAKES = {
-    "no command": (["store"], "choose one of ls, verify, gc"),
+    "no command": (["store"], "choose one of ls, verify, merge, gc"),
     "no file": (["store", "ls"], "EVOLION_STORE"),
     "missing file": (["store", "ls", "nowhere"], "there is no score store nowhere"),
     "missing file to verify": (["store", "verify", "nowhere"], "there is no score store nowhere"),
