@@ -27,6 +27,7 @@ class Attempt:
         alone: A worker died with it, perhaps of another job of the same batch: it shares no batch any more.
         deaths: How many workers have died while they had this job and no other.
         since: When it was queued for a worker that has done nothing else, `time.monotonic`.
+        lost: How many machines were lost while a worker on them had it.
 
     """
 
@@ -35,6 +36,7 @@ class Attempt:
     alone: bool = False
     deaths: int = 0
     since: float = 0.0
+    lost: int = 0
 
 
 @final

@@ -20,7 +20,7 @@ Times here are monotonic: a clock that is set does nothing.
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Generic, Self, TypeVar, final
 
 from evolion.evaluators.batching import Attempt, JobQueue
@@ -37,6 +37,8 @@ __all__ = ["Limits", "PoolEvaluator", "Worker", "Workers", "check_workers"]
 _log = logging.getLogger(__name__)
 
 DEATHS_ALLOWED = 2
+LOSSES_ALLOWED = 10
+"""A job that was on as many machines when they were lost is thought to have taken them down, all others by chance."""
 
 _POLL = 2.0
 _LATE = 1.0
@@ -330,7 +332,7 @@ class PoolEvaluator(Generic[W]):
             _log.warning("an idle worker died (%s); it is replaced", death.reason)
         elif death.innocent:
             _log.warning("the worker of jobs %s was lost (%s); they are tried again", numbers, death.reason)
-            self._give_back(seat)
+            self._lose(seat, death.reason)
         elif len(seat.open) > 1:
             _log.warning("the worker of jobs %s died (%s); each is tried again, alone", numbers, death.reason)
             self._give_back(seat, alone=True)
@@ -340,20 +342,32 @@ class PoolEvaluator(Generic[W]):
 
     def _suspect(self, seat: Seat[W], attempt: Attempt, reason: str) -> None:
         """Deal with a job that was alone on a worker that died."""
-        now, job, deaths = time.monotonic(), attempt.job, attempt.deaths + 1
+        job, deaths = attempt.job, attempt.deaths + 1
         if deaths < DEATHS_ALLOWED:
             _log.warning("the worker of job %d died (%s); the job is tried again on a new one", job.number, reason)
-            self._queue.suspect(Attempt(job, attempt.kind, True, deaths, now))
+            self._queue.suspect(replace(attempt, alone=True, deaths=deaths, since=time.monotonic()))
             return
-        _log.warning("job %d has killed %d workers (%s); it is quarantined", job.number, deaths, reason)
+        self._quarantine(seat, job, f"killed {deaths} workers", reason)
+
+    def _lose(self, seat: Seat[W], reason: str) -> None:
+        """Deal with the jobs of a machine that was lost: it is none of their fault, unless it happens again and again."""
+        most = max(attempt.lost for attempt in seat.open) + 1
+        if len(seat.open) == 1 and most >= LOSSES_ALLOWED:
+            deed = f"was on {LOSSES_ALLOWED} machines when they were lost"
+            self._quarantine(seat, seat.open.popleft().job, deed, reason)
+        self._give_back(seat, alone=most >= LOSSES_ALLOWED // 2, lost=1)
+
+    def _quarantine(self, seat: Seat[W], job: Job, deed: str, reason: str) -> None:
+        _log.warning("job %d %s (%s); it is quarantined", job.number, deed, reason)
         self._tally.quarantined += 1
         # The reason is left to the log: it differs with the kind of workers, and scores may not.
-        self._finish(job, crashed(f"quarantined: killed {deaths} workers", now - seat.since))
+        self._finish(job, crashed(f"quarantined: {deed}", time.monotonic() - seat.since))
 
-    def _give_back(self, seat: Seat[W], *, alone: bool = False) -> None:
+    def _give_back(self, seat: Seat[W], *, alone: bool = False, lost: int = 0) -> None:
         """Queue again what a worker leaves unanswered."""
+        now = time.monotonic()
         self._queue.give_back(
-            Attempt(left.job, left.kind, alone or left.alone, left.deaths, time.monotonic()) for left in seat.open
+            replace(left, alone=alone or left.alone, since=now, lost=left.lost + lost) for left in seat.open
         )
         seat.open.clear()
 

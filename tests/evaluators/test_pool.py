@@ -176,6 +176,17 @@ def test_workers_lost_with_their_machine_count_against_no_job() -> None:
         assert (pool.status.nodes_lost, pool.status.deaths, pool.status.quarantined) == (3, 7, 0)
 
 
+def test_a_job_that_takes_every_machine_down_is_given_up() -> None:
+    """Losses of machines count against nobody, but a job is not tried on all the machines of a cluster."""
+    losses = [Death("node gone", innocent=True, node=f"node {number}") for number in range(pool_module.LOSSES_ALLOWED)]
+    script = Script(losses)
+    with PoolEvaluator(script, 1, Limits()) as pool:
+        scores = run(pool, [job(1)])
+        assert pool.status.quarantined == 1
+    assert scores[1].status is Status.CRASHED
+    assert scores[1].message == "quarantined: was on 10 machines when they were lost"
+
+
 def test_a_batch_without_an_answer_in_time_is_tried_job_by_job() -> None:
     """Where nobody knows which job of a batch hangs, all are tried again, and the one that hangs costs its own time."""
     script = Script([AS_USUAL, AS_USUAL, SILENCE, AS_USUAL, SILENCE], seconds=0.001, delay=0.01)
