@@ -75,6 +75,8 @@ class DeviceClasses:
                 finished += self._taken(device, 0.0 if finished else _within(longest, end))
             if finished or not waiting or (end is not None and time.monotonic() >= end):
                 break
+            if end is None and len(waiting) == 1:
+                break  # It was waited for without end: it has given up.
         return finished
 
     def close(self) -> None:

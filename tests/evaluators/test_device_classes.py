@@ -108,6 +108,18 @@ def test_waiting_ends_in_time() -> None:
             assert evaluator.collect(timeout=0.0) == []
 
 
+def test_a_class_that_gives_up_is_not_waited_for() -> None:
+    """An evaluator that has jobs and nothing to say is the caller's to judge, not a wait without end."""
+
+    class Silent(Timed):
+        def collect(self, timeout: float | None = None) -> list[tuple[Job, Score]]:
+            return []
+
+    with DeviceClasses({"": Silent(0.0), "other": Timed(0.0)}) as evaluator:
+        evaluator.submit(job(0, "digits-mlp"))
+        assert evaluator.collect() == []
+
+
 def test_what_classes_say_of_themselves_is_put_together() -> None:
     """A person sees all workers in one line, and which class it is that waits."""
     evaluator = DeviceClasses({"": Timed(1.0), "gpu": Timed(1.0)})

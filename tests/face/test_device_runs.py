@@ -69,8 +69,9 @@ def test_jobs_of_a_stage_go_to_its_class_and_the_rest_to_the_default_one(tmp_pat
     """Confirmations follow their stage, the comparison the last stage on its task."""
     default, other = StubEvaluator(), Other()
     discover(config(), tmp_path / "run", evaluator=DeviceClasses({"": default, "other": other}))
-    assert {job.task for job in default.seen} == {"digits-mlp"}
-    assert {job.task for job in other.seen} == {"zipf-lm"}
+    # Those of the gate, which trains on both, have numbers below 0.
+    assert {job.task for job in default.seen if job.number >= 0} == {"digits-mlp"}
+    assert {job.task for job in other.seen if job.number >= 0} == {"zipf-lm"}
     assert {job.split for job in other.seen} >= {"validation", "test"}
 
 
