@@ -350,7 +350,7 @@ class PoolEvaluator(Generic[W]):
         self._quarantine(seat, job, f"killed {deaths} workers", reason)
 
     def _lose(self, seat: Seat[W], reason: str) -> None:
-        """Deal with the jobs of a machine that was lost: it is none of their fault, unless it happens again and again."""
+        """Deal with the jobs of a lost machine: it is none of their fault, unless it happens again and again."""
         most = max(attempt.lost for attempt in seat.open) + 1
         if len(seat.open) == 1 and most >= LOSSES_ALLOWED:
             deed = f"was on {LOSSES_ALLOWED} machines when they were lost"

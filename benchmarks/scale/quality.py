@@ -10,8 +10,7 @@ uses yet. All have the same candidates to spend, the same stages, and nothing el
 the scale of the update is for the search to find. The second command trains the best program of every run, and the seed
 program, with sixteen seeds that no run has used, on the test split, and says what the arms reach: the loss above the
 floor of the task, mean over the search seeds with a 95 % interval, and the differences paired by search seed. The
-picture is of what the runs took for their best while they went on, by its confirmation; bands are from the least to the
-largest of the seeds.
+picture is of what the runs took for their best while they went on, by its confirmation; bands hold all seeds.
 
 From SGD it says after how many candidates the best was for the first time a program with momentum (a state slot that
 remembers the gradient) and one with a scale for each coordinate, or a sign (entry by entry, and the update does not grow
