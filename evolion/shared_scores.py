@@ -75,7 +75,7 @@ class SharedScores:
 
     Attributes:
         store: The open store; it stays open.
-        numerics: The evaluator's tag.
+        numerics: The evaluator's tag for the default class of workers.
         timeout: The seconds that the evaluation of a candidate has in this run.
 
     """
@@ -89,16 +89,17 @@ class SharedScores:
     _others: set[str] = field(default_factory=set)
     _other_scores: int = 0
     _problem: str = ""
-    _origin: str = ""
+    _code: str = ""
 
     def __post_init__(self) -> None:
-        self._origin = origin(self.numerics)
+        self._code = origin(self.numerics).removeprefix(self.numerics)
 
     def find(self, program: Program, key: ScoreKey) -> Score | None:
         """Return the score that this run would compute, None if the store does not hold it."""
         if self._problem:
             return None
-        found = self._tried(lambda: self.store.get(program, replace(key, numerics=self._origin)))
+        wanted = self._placed(key)
+        found = self._tried(lambda: self.store.get(program, wanted))
         if found is None:
             return None
         if found.score is not None and found.score.seconds <= self.timeout:
@@ -107,15 +108,19 @@ class SharedScores:
             return found.score
         self._misses += 1
         self._other_scores += bool(found.others)
-        own = self._origin.split("; ")
+        own = wanted.numerics.split("; ")
         self._others |= {"; ".join(part for part in other.split("; ") if part not in own) for other in found.others}
         return None
 
     def keep(self, entries: Sequence[Entry]) -> None:
         """Put scores that this run has computed into the store."""
         if entries and not self._problem:
-            placed = [replace(entry, key=replace(entry.key, numerics=self._origin)) for entry in entries]
+            placed = [replace(entry, key=self._placed(entry.key)) for entry in entries]
             self._tried(lambda: self.store.put(placed))
+
+    def _placed(self, key: ScoreKey) -> ScoreKey:
+        # Those of the key, as a run may have workers of several classes.
+        return replace(key, numerics=key.numerics + self._code)
 
     def finish(self) -> StoreUse:
         """Note in the store what it has saved, and return what it was good for."""

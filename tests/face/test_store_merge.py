@@ -11,10 +11,13 @@ from stub_evaluator import StubEvaluator, stub_config
 
 from evolion.cli import run
 from evolion.driver import discover
-from evolion.evaluators.score_store import ScoreStore
+from evolion.evaluators.score_keys import ScoreKey, origin
+from evolion.evaluators.score_store import Entry, ScoreStore
 from evolion.evaluators.score_upkeep import damages
 from evolion.evaluators.types import Job, Score
+from evolion.primitives.parser import parse
 from evolion.proxies.score import Status
+from evolion.shared_scores import SharedScores
 from evolion.store import RunStore
 
 CONFIG = short(stub_config(60))
@@ -125,6 +128,21 @@ def test_conflict_is_reported_and_the_first_score_stays(
     assert found["conflicts"]
     assert found["new"] == 0
     assert rows(tmp_path / "scores") == before
+
+
+def test_score_of_another_class_of_workers_is_kept_under_its_own_numerics(tmp_path: Path) -> None:
+    """A run on several classes of workers shares what each of them made under what that one computes with."""
+    program, score = (
+        parse("def train(g, lr):\n    update = lr * g\n    return update\n"),
+        Score(Status.OK, 1.0, (), 5, 0.1),
+    )
+    keys = [ScoreKey("", "ab", 5, (0,), (0.1,), "validation", numerics) for numerics in ("cpu", "gpu")]
+    with ScoreStore.open(tmp_path / "scores", create=True) as store:
+        shared = SharedScores(store, "cpu", timeout=9.0)
+        shared.keep([Entry(program, "task", keys[1], score)])
+        assert shared.find(program, keys[0]) is None
+        assert shared.find(program, keys[1]) == score
+        assert [row.origin for row in store.rows()] == [origin("gpu")]
 
 
 def test_what_cannot_be_merged_is_said_in_one_line(
