@@ -93,7 +93,8 @@ def read_checkpoint(store: RunStore, algorithm: Search[Any]) -> Checkpoint | Non
     try:
         if fields is None or fields["config"] != _digest(store.config):
             return None
-        state = _adapter(type(algorithm.initial())).validate_python(fields["state"])
+        kind: type = type(algorithm.initial())
+        state = _adapter(kind).validate_python(fields["state"])
         found: Checkpoint = _adapter(Checkpoint).validate_python(fields)
     except (ValidationError, KeyError, TypeError):
         return None
@@ -111,7 +112,8 @@ def read_checkpoint(store: RunStore, algorithm: Search[Any]) -> Checkpoint | Non
 
 def _fields(checkpoint: Checkpoint, config: RunConfig) -> dict[str, Any]:
     fields: dict[str, Any] = _adapter(Checkpoint).dump_python(checkpoint)
-    fields["state"] = _adapter(type(checkpoint.state)).dump_python(checkpoint.state)
+    kind: type = type(checkpoint.state)
+    fields["state"] = _adapter(kind).dump_python(checkpoint.state)
     return fields | {"config": _digest(config)}
 
 

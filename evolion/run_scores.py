@@ -103,7 +103,7 @@ def scores_of_run(folder: Path | str) -> tuple[list[Entry], int]:
         numerics, origin = run.environment.get("numerics", ""), run.environment.get("origin", "")
         if not numerics or not origin.startswith(numerics):
             raise RunError(f"the run {folder} does not say which code made its scores, so no other run can use them")
-        names = {step.task for step in (*run.config.stages, *run.config.retest.tasks)}
+        names = {*(stage.task for stage in run.config.stages), *(step.task for step in run.config.retest.tasks)}
         answers = _Answers(run, {get_task(name).digest: name for name in names}, origin.removeprefix(numerics))
         total = run.counts().scores
         with TemporaryDirectory() as place, RunStore.create(Path(place, "run"), run.config, run.environment) as again:
