@@ -19,6 +19,7 @@ from evolion.config_algorithms import (
     ConstantsConfig,
     IslandsConfig,
     ParetoConfig,
+    ProposerConfig,
     QualityDiversityConfig,
     RestartConfig,
 )
@@ -55,6 +56,7 @@ __all__ = [
     "IslandsConfig",
     "MutationWeights",
     "ParetoConfig",
+    "ProposerConfig",
     "QualityDiversityConfig",
     "RestartConfig",
     "RetestConfig",
@@ -217,6 +219,8 @@ class RunConfig:
         timeout: Seconds of wall time after which the evaluation of a candidate is given up.
         memory: MiB that the evaluation of a candidate may take beyond what its worker holds; 0 sets no limit.
         search: Which programs are tried.
+        proposer: Who proposes programs beside the mutations of the search; nobody unless it has an endpoint. A run with
+            one is recorded and can be resumed, and cannot be had again from its configuration alone.
         stages: How a candidate is evaluated, cheapest first.
         confirmation: How the best are evaluated again while the search goes on.
         retest: The comparison after the search.
@@ -230,6 +234,7 @@ class RunConfig:
     timeout: Rate = 120.0
     memory: Annotated[int, Field(strict=True, ge=0)] = 4096
     search: SearchConfig = SearchConfig()
+    proposer: ProposerConfig = ProposerConfig()
     stages: Annotated[tuple[StageConfig, ...], Field(min_length=1)] = (
         StageConfig("digits-mlp", steps=100),
         StageConfig("digits-mlp", hurdle=0.3),
@@ -246,6 +251,8 @@ class RunConfig:
             raise ValueError("retest.tasks holds a task twice")
         if self.stages[0].hurdle is not None:
             raise ValueError("the first of the stages cannot have a hurdle: no stage comes before it")
+        if self.proposer.endpoint and self.search.algorithm in ("random", "constants-only"):
+            raise ValueError(f"proposer: the algorithm {self.search.algorithm!r} is a control and takes no proposals")
         open_to_all = [number for number, stage in enumerate(self.stages) if number and stage.hurdle is None]
         if open_to_all:
             raise ValueError(f"stages.{open_to_all[0]} needs a hurdle: the share of candidates that come into it")

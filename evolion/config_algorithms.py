@@ -1,19 +1,22 @@
-"""What only some of the search algorithms need, as configuration: each has a table of its own under `search`."""
+"""What only some searches need, as configuration: most of it has a table of its own under `search`."""
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from evolion.config_types import STRICT, Count
+from evolion.config_types import STRICT, Count, Rate
 
 __all__ = [
     "AdaptationConfig",
     "ConstantsConfig",
     "IslandsConfig",
     "ParetoConfig",
+    "ProposerConfig",
     "QualityDiversityConfig",
     "RestartConfig",
 ]
@@ -122,6 +125,58 @@ class AdaptationConfig:
 
     window: Count = 1000
     floor: Annotated[float, Field(strict=True, ge=0, le=1)] = 0.2
+
+
+@dataclass(frozen=True, slots=True, config=STRICT)
+class ProposerConfig:
+    """A language model that proposes programs beside the mutations of a search; off without an endpoint.
+
+    Attributes:
+        endpoint: The base URL of what speaks OpenAI's chat completions, such as `http://localhost:8000/v1`.
+        model: The name of the model there.
+        every: A request goes out every so many candidates; its proposals become candidates at the next such number.
+        programs: How many programs a request asks for.
+        parents: How many of the best programs it shows.
+        temperature: Of the model.
+        timeout: Seconds for one of three attempts; nothing waits for it.
+        key_variable: The environment variable that holds the key; without it the request has none.
+
+    """
+
+    endpoint: Annotated[str, Field(strict=True)] = ""
+    model: Annotated[str, Field(strict=True)] = ""
+    every: Count = 50
+    programs: Count = 4
+    parents: Count = 5
+    temperature: Annotated[float, Field(strict=True, ge=0, le=2)] = 1.0
+    timeout: Rate = 60.0
+    key_variable: Annotated[str, Field(strict=True)] = "OPENAI_API_KEY"
+
+    def __post_init__(self) -> None:
+        _check_endpoint(self.endpoint)
+        if self.endpoint and not self.model:
+            raise ValueError("endpoint is set, and model is not: name one that it serves")
+        if self.programs > self.every:
+            raise ValueError(f"programs ({self.programs}) is more than every ({self.every}): most would never be used")
+        # The value is not repeated: it may be the key itself, put in the wrong place.
+        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", self.key_variable):
+            raise ValueError("key_variable is the name of an environment variable, and never the key itself")
+
+
+def _check_endpoint(endpoint: str) -> None:
+    if not endpoint:
+        return
+    try:
+        parts = urlsplit(endpoint)
+        good = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
+        plain = not (parts.username or parts.password or parts.query or parts.fragment)
+    except ValueError:
+        good = plain = False
+    if not good or not plain or any(not letter.isprintable() or letter.isspace() for letter in endpoint):
+        raise ValueError(
+            "endpoint is a base URL such as http://localhost:8000/v1, without a user, a password or a query: "
+            "a key belongs in the environment variable that key_variable names"
+        )
 
 
 def _check_names(what: str, names: tuple[str, ...]) -> None:

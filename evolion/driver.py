@@ -17,6 +17,7 @@ from evolion.funnel import run_search
 from evolion.ledger import Ledger
 from evolion.primitives.program import Program
 from evolion.progress import Observer, several, silent
+from evolion.proposals import check_proposer
 from evolion.records import Counts
 from evolion.retest import WINNER, Retested, finalists_of, removals_to_json, retest
 from evolion.run_environment import check_devices, check_environment, environment_of, open_evaluator
@@ -143,6 +144,7 @@ def discover(
 
     """
     algorithm_of(config, program_of(config.search.warm_start))  # before anything is made: it may refuse the warm start
+    check_proposer(config)
     with (
         open_scores(store) as scores,
         open_evaluator(evaluator, workers, ray, batch, config) as working,

@@ -25,9 +25,11 @@ from evolion.primitives.keys import ProbeStatus
 from evolion.primitives.program import Program
 from evolion.primitives.screening import Screen
 from evolion.progress import Observer, Phase, Progress, StageProgress
+from evolion.proposals import Proposals, proposals_of
 from evolion.proxies.score import Score
 from evolion.records import CandidateRecord, Outcome, Standing
 from evolion.search.adaptation import credits_of
+from evolion.search.proposals import Proposer
 from evolion.search.restarts import restarts_of
 from evolion.search.types import Candidate, Fitness, NoProgramError, Search
 from evolion.search_settings import algorithm_of
@@ -99,6 +101,7 @@ class _Search:
         ranking: The best so far.
         reached: How far behaviours got.
         programs: Those of candidates.
+        proposals: Candidates that the algorithm is not asked for.
         state: The algorithm's.
         hurdles: Those for the next candidate.
         counts: For the view.
@@ -119,6 +122,7 @@ class _Search:
     ranking: Ranking
     reached: Reached
     programs: StoredPrograms
+    proposals: Proposals
     state: Any
     hurdles: Hurdles
     counts: Told
@@ -129,7 +133,13 @@ class _Search:
 
 
 def run_search(
-    config: RunConfig, seed_program: Program, ledger: Ledger, observer: Observer, *, screen: Screen | None = None
+    config: RunConfig,
+    seed_program: Program,
+    ledger: Ledger,
+    observer: Observer,
+    *,
+    screen: Screen | None = None,
+    proposer: Proposer | None = None,
 ) -> None:
     """Generate, evaluate and tell `config.search.budget` candidates; everything ends up in the ledger's store.
 
@@ -141,18 +151,23 @@ def run_search(
         ledger: Gives scores and holds the store; what it holds already is not done again.
         observer: Is told some twenty times a second, and at the end.
         screen: What answers candidates without training; one with its memory in the store if not given.
+        proposer: Proposes programs beside the algorithm; the one of the configuration, if any, if not given.
 
     Raises:
         ConfigError: If the algorithm can do nothing with the warm start.
+        InputError: If the proposer of the configuration needs a library that is not installed.
         JobError: If the search finds no further candidate.
 
     """
-    with ledger.store.database.grouped():
-        search = _begun(config, seed_program, ledger, screen)
+    given = proposals_of(config, seed_program, ledger.store, proposer)
+    with ledger.store.database.grouped(), given as proposals:
+        search = _begun(config, seed_program, ledger, screen, proposals)
         _go_on(search, observer)
 
 
-def _begun(config: RunConfig, seed_program: Program, ledger: Ledger, screen: Screen | None) -> _Search:
+def _begun(
+    config: RunConfig, seed_program: Program, ledger: Ledger, screen: Screen | None, proposals: Proposals
+) -> _Search:
     """Return the search as its last checkpoint has it, or before its first candidate."""
     algorithm, store = algorithm_of(config, seed_program), ledger.store
     stages = tuple(map(stage_of, config.stages))
@@ -168,6 +183,7 @@ def _begun(config: RunConfig, seed_program: Program, ledger: Ledger, screen: Scr
         Ranking(store),
         Reached.of(store.database),
         StoredPrograms(store),
+        proposals,
         algorithm.initial(),
         Hurdles.of(stages),
         Told(entered=(0,) * len(stages), passed=(0,) * len(stages)),
@@ -262,6 +278,9 @@ def _enter(search: _Search, limits: tuple[float, ...] | None = None) -> None:
 
 
 def _asked(search: _Search, number: int) -> Candidate:
+    proposed = search.proposals.candidate(number, search.ranking.top, search.programs)
+    if proposed is not None:
+        return proposed
     try:
         return search.algorithm.ask(search.state, number, search.programs)
     except NoProgramError as error:
@@ -341,6 +360,7 @@ def _progress(search: _Search) -> Progress:
         confirmations.cost.share,
         search.ledger.evaluator.status,
         generated=search.asked,
+        invalid=search.proposals.invalid,
         probed=counts.probed,
         stages=tuple(stages),
         best_interval=search.ranking.interval,

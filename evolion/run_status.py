@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from evolion.evaluators.stages import Reason
 from evolion.evaluators.types import PoolStatus
 from evolion.progress import fitness_text
+from evolion.proposals import RECORD as PROPOSALS
 from evolion.run_counts import best_of
 from evolion.run_files import is_running
 from evolion.shared_scores import StoreUse, store_use
@@ -40,6 +41,7 @@ def status_of(store: RunStore) -> dict[str, Any]:
             "stages": dict(counts.stages),
             "scores": counts.scores,
         },
+        "proposals": store.get_record(PROPOSALS),
         "confirmations": confirmations_of(counts),
         "funnel": funnel(counts, store.config.stages),
         "best": {"number": best.number, "fitness": best.fitness} if best else None,
@@ -94,6 +96,8 @@ def status_lines(data: dict[str, Any]) -> list[str]:
         f"failed      {_listed(counts['failed'])}",
         *(f"{row['stage']:11} {_row_text(row)}" for row in data["funnel"]),
     ]
+    if data["proposals"]:
+        lines.append(f"proposals   {_proposals_text(data['proposals'])}")
     confirmations = data["confirmations"]
     if confirmations["confirmed"]:
         lines.append(f"confirmed   {confirmations_text(confirmations)}")
@@ -114,6 +118,11 @@ def confirmations_text(data: dict[str, Any]) -> str:
     """Return what `confirmations_of` says in words."""
     share = f"{data['share_of_seconds']:.0%} of the training time of the search"
     return f"{data['confirmed']:,} with fresh seeds, {data['runs']:,} trainings, {share}"
+
+
+def _proposals_text(data: dict[str, Any]) -> str:
+    failed = f" ({data['failed']:,} without an answer)" if data["failed"] else ""
+    return f"{data['requests']:,} requests{failed}, {data['accepted']:,} programs; invalid: {_listed(data['invalid'])}"
 
 
 def _row_text(row: dict[str, Any]) -> str:
