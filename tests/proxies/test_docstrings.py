@@ -74,9 +74,10 @@ def test_every_document_is_in_one_split(documents: set[str]) -> None:
     parts = divided(sorted(documents))
     again = divided(sorted(documents, reverse=True))
     assert all(np.array_equal(parts[split], again[split]) for split in SPLITS)
-    assert all(part.size for part in parts.values())
+    # Splits are of tokens: one document that is longer than the others together leaves nothing for the last.
+    filled = sum(part.size > 0 for part in parts.values())
     # Two tokens between the documents of a split.
-    assert sum(part.size for part in parts.values()) == sum(map(len, documents)) + 2 * (len(documents) - len(SPLITS))
+    assert sum(part.size for part in parts.values()) == sum(map(len, documents)) + 2 * (len(documents) - filled)
 
 
 @pytest.mark.usefixtures("small_package")
