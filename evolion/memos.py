@@ -15,7 +15,7 @@ from evolion.primitives.keys import Probe, ProbeStatus
 from evolion.primitives.screening import Screen
 from evolion.run_database import Database
 
-__all__ = ["Reached", "StoredMemo", "forget_after", "screen_of"]
+__all__ = ["Reached", "StoredMemo", "copy_memos", "forget_after", "screen_of"]
 
 V = TypeVar("V")
 _REMEMBERED = 16_384
@@ -119,6 +119,13 @@ class Reached:
         if all(stage > other or first > number for other, first in steps):
             earlier = tuple(step for step in steps if step[1] < number)
             self.memo[behaviour] = (*earlier, (stage, number), *(s for s in steps if s[1] > number and s[0] > stage))
+
+
+def copy_memos(source: Database, target: Database) -> None:
+    """Copy what the run of one database has found out to that of another, which goes through the same candidates."""
+    if source.read("SELECT name FROM sqlite_master WHERE name = 'memos'").fetchone():  # earlier formats have none
+        for row in source.read("SELECT kind, key, value FROM memos"):
+            target.write("INSERT OR REPLACE INTO memos VALUES (?, ?, ?)", row)
 
 
 def forget_after(database: Database, number: int) -> None:

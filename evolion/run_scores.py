@@ -20,6 +20,7 @@ from evolion.evaluators.score_store import Entry
 from evolion.evaluators.types import Job, PoolStatus
 from evolion.funnel import run_search
 from evolion.ledger import Ledger
+from evolion.memos import copy_memos
 from evolion.primitives.program import Program
 from evolion.progress import silent
 from evolion.proxies.registry import get_task
@@ -110,6 +111,7 @@ def scores_of_run(folder: Path | str) -> tuple[list[Entry], int]:
             with again.transaction():
                 for candidate in run.candidates():
                     again.add_candidate(candidate)
+                copy_memos(run.database, again.database)
             _go_through(run.config, Ledger(again, _NoEvaluator(), answers))
         return answers.found, total - len(answers.found)
 
