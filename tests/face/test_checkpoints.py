@@ -57,7 +57,15 @@ def stopped_at(config: RunConfig, folder: Path, told: int) -> Path:
         return begun(config, folder, after=None, shuffle=told)
 
 
-@pytest.mark.parametrize("adapted", [False, True])
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What an evolution that was never interrupted holds."""
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    discover(config_of("regularized-evolution"), folder, evaluator=StubEvaluator())
+    return contents(folder)
+
+
+@pytest.mark.parametrize("adapted", [False, pytest.param(True, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("algorithm", sorted(ALGORITHMS))
 def test_every_algorithm_survives_its_checkpoint(tmp_path: Path, algorithm: str, adapted: bool) -> None:
     """Interrupted again and again, before and after checkpoints, a run ends row by row as one that was not."""
@@ -75,7 +83,7 @@ def test_every_algorithm_survives_its_checkpoint(tmp_path: Path, algorithm: str,
 
 
 @pytest.mark.parametrize("told", [10, 11, 30, 52, 53, 59])
-def test_last_candidate_told_before_the_end_may_be_any(tmp_path: Path, told: int) -> None:
+def test_last_candidate_told_before_the_end_may_be_any(tmp_path: Path, whole: dict[str, Any], told: int) -> None:
     """Just before, at and just after a checkpoint, and in the last candidates, which have none of their own.
 
     Confirmations are under way at the earlier ones.
@@ -85,9 +93,8 @@ def test_last_candidate_told_before_the_end_may_be_any(tmp_path: Path, told: int
     kept = record(tmp_path / "run", "checkpoint")
     assert (kept["told"] if kept else 0) == (BUDGET - config.search.lag if told > 52 else (told - 1) // 10 * 10)
     assert not kept or kept["told"] > 20 or kept["known"]["waiting"]
-    discover(config, tmp_path / "whole", evaluator=StubEvaluator())
     assert resumed(tmp_path / "run")
-    assert contents(tmp_path / "run") == contents(tmp_path / "whole")
+    assert contents(tmp_path / "run") == whole
 
 
 def test_candidates_before_the_checkpoint_are_not_told_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,15 +121,14 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_checkpoint_that_does_not_fit_is_left_aside(tmp_path: Path, damage: str) -> None:
+def test_checkpoint_that_does_not_fit_is_left_aside(tmp_path: Path, whole: dict[str, Any], damage: str) -> None:
     """Damaged, foreign or without its rows: the run is taken up at its beginning, to the same end."""
     config = config_of("regularized-evolution")
-    discover(config, tmp_path / "whole", evaluator=StubEvaluator())
     stopped_at(config, tmp_path / "run", 33)
     with RunStore.open(tmp_path / "run") as store:
         store.put_record("checkpoint", DAMAGES[damage](store.get_record("checkpoint")))
     assert resumed(tmp_path / "run")
-    assert contents(tmp_path / "run") == contents(tmp_path / "whole")
+    assert contents(tmp_path / "run") == whole
 
 
 def test_checkpoints_cost_a_small_share() -> None:

@@ -47,7 +47,7 @@ def config_of(folder: Path) -> object:
         return store.config
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", [*range(3), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(3, 15))])
 def test_extended_run_is_the_larger_one(large: Path, tmp_path: Path, seed: int) -> None:
     """Extended once or twice, interrupted anywhere (in the search, in the retest), it ends row by row the same."""
     rng = random.Random(seed)

@@ -49,7 +49,7 @@ def rows(folder: Path) -> dict[str, list[str]]:
         return read | {"scores": sorted(scores)}
 
 
-@pytest.mark.parametrize("number", [0, 7, 33, BUDGET - 1])
+@pytest.mark.parametrize("number", [0, 33, BUDGET - 1])
 def test_fork_with_nothing_changed_is_the_run(source: Path, tmp_path: Path, number: int) -> None:
     """The same configuration from the same candidates gives the same candidates, scores, winner and table."""
     assert fork(source, number, tmp_path / "fork") == CONFIG
@@ -63,7 +63,7 @@ def test_fork_with_nothing_changed_is_the_run(source: Path, tmp_path: Path, numb
     assert (len(evaluator.seen) < 30) == (number == BUDGET - 1)
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 6))])
 def test_what_a_fork_holds_hangs_on_the_number_alone(source: Path, tmp_path: Path, seed: int) -> None:
     """A run that is finished and one that has come just so far have forks that go on to the same end."""
     rng = random.Random(seed)
@@ -105,6 +105,7 @@ def test_checkpoint_that_is_early_enough_goes_along(source: Path, tmp_path: Path
         assert (record(tmp_path / str(number), "checkpoint") == last) == kept
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("algorithm", sorted(ALGORITHMS))
 def test_other_algorithms_go_on_from_candidates_that_they_never_asked_for(
     source: Path, tmp_path: Path, algorithm: str
