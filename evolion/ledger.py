@@ -164,7 +164,7 @@ class Ledger:
         """Wait until at least one more score is there; return the keys of those that came."""
         if not self._pending:
             raise RuntimeError("nothing is being evaluated")
-        finished = self.evaluator.collect(0.0) or self._waited()
+        finished = self._waited()
         if not finished:
             raise RuntimeError(f"the evaluator gave up {len(self._pending)} jobs")
         entries: list[Entry] = []
@@ -180,9 +180,9 @@ class Ledger:
         return [entry.key for entry in entries]
 
     def _waited(self) -> list[tuple[Job, Score]]:
-        """Wait for the evaluator, which has nothing now; whoever looks at the run is told that it waits."""
+        """Wait for the evaluator; whoever looks at the run is told that it waits."""
         while True:
-            self.store.database.flush()  # so that nothing known waits in memory while this waits for others
+            self.store.database.flush()  # so that nothing known waits in memory while this waits, or computes
             begun = time.monotonic()
             finished = self.evaluator.collect(_IDLE_SECONDS)
             if finished or time.monotonic() - begun < _IDLE_SECONDS:
