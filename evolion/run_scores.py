@@ -113,7 +113,7 @@ def scores_of_run(folder: Path | str) -> tuple[list[Entry], int]:
                     again.add_candidate(candidate)
                 copy_memos(run.database, again.database)
             _go_through(run.config, Ledger(again, _NoEvaluator(), answers))
-        return answers.found, total - len(answers.found)
+        return answers.found, max(0, total - len(answers.found))  # more may have come if the run is under way
 
 
 def _go_through(config: RunConfig, ledger: Ledger) -> None:

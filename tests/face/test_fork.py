@@ -160,6 +160,19 @@ def test_run_that_goes_on_is_forked_at_one_moment(tmp_path: Path) -> None:
     assert contents(tmp_path / "fork") == contents(folder)
 
 
+def test_fork_that_was_killed_is_no_run_and_no_obstacle(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The database appears under its name at once and whole; what a killed process left is swept away."""
+    with monkeypatch.context() as patch:
+        patch.setattr("evolion.fork.forget_after", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            fork(source, 30, tmp_path / "fork")
+    assert [path.name for path in (tmp_path / "fork").iterdir() if "sqlite" in path.name] != ["run.sqlite"]
+    assert fork(source, 30, tmp_path / "fork") == CONFIG
+    assert {path.name for path in (tmp_path / "fork").iterdir()} == {"run.sqlite", "config.toml", "run.lock"}
+
+
 @pytest.mark.parametrize(
     ("override", "said"),
     [
