@@ -19,8 +19,8 @@ __all__ = ["fork"]
 def fork(place: str, out: str, overrides: tuple[str, ...], as_json: bool) -> None:
     """Make a run that shares candidates 0 to NUMBER of the run DIR with it, and goes its own way from there.
 
-    What may be set: seed, search.… (but for warm_start, lag and alike), retest.…, ablation.…, workers.…. The run DIR
-    may be under way. Nothing is trained: `evolion resume OTHER` goes on.
+    What may be set: seed, search.… (but for warm_start, lag and alike), proposer.…, retest.…, ablation.…,
+    workers.…. The run DIR may be under way. Nothing is trained: `evolion resume OTHER` goes on.
     """
     folder, colon, number = place.rpartition(":")
     if not (folder and colon and number.isdecimal() and number.isascii()):

@@ -55,8 +55,8 @@ def forked_config(config: RunConfig, number: int, overrides: Sequence[str]) -> R
         if attrgetter(key)(wanted) != attrgetter(key)(config):
             raise ConfigError(
                 f"--set {key}: a fork shares candidates with the run that it comes from, so what their scores and "
-                "outcomes hang on stays; seed, search.… (but for warm_start, lag and alike), retest.…, ablation.… and "
-                "workers.… may change"
+                "outcomes hang on stays; seed, search.… (but for warm_start, lag and alike), proposer.…, retest.…, "
+                "ablation.… and workers.… may change"
             )
     if wanted.search.budget <= number:
         raise ConfigError(

@@ -13,7 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import final
 
-from evolion.config import RunConfig, program_of
+from evolion.config import ProposerConfig, RunConfig, program_of
 from evolion.errors import InputError, JobError, RunError
 from evolion.evaluators.score_keys import ScoreKey
 from evolion.evaluators.score_store import Entry
@@ -112,7 +112,8 @@ def scores_of_run(folder: Path | str) -> tuple[list[Entry], int]:
                 for candidate in run.candidates():
                     again.add_candidate(candidate)
                 copy_memos(run.database, again.database)
-            _go_through(run.config, Ledger(again, _NoEvaluator(), answers))
+            # Proposals that became candidates are rows; nobody is asked for others.
+            _go_through(replace(run.config, proposer=ProposerConfig()), Ledger(again, _NoEvaluator(), answers))
         return answers.found, max(0, total - len(answers.found))  # more may have come if the run is under way
 
 

@@ -1,6 +1,7 @@
 """Scores of runs and stores are put together: under their own keys and origins, once, the first one staying."""
 
 import json
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,8 @@ from interruptions import begun, exact_score, short
 from stub_evaluator import StubEvaluator, stub_config
 
 from evolion.cli import run
+from evolion.config import ProposerConfig
+from evolion.config_text import to_toml
 from evolion.driver import discover
 from evolion.evaluators.score_keys import ScoreKey, origin
 from evolion.evaluators.score_store import Entry, ScoreStore
@@ -128,6 +131,21 @@ def test_conflict_is_reported_and_the_first_score_stays(
     assert found["conflicts"]
     assert found["new"] == 0
     assert rows(tmp_path / "scores") == before
+
+
+def test_merging_asks_no_language_model(
+    filled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Going through a run again is no reason to send anything anywhere: the proposals that counted are rows."""
+    shutil.copytree(filled / "run", tmp_path / "run")
+    config = replace(CONFIG, proposer=ProposerConfig(endpoint="http://127.0.0.1:9/v1", model="none", every=5))
+    with RunStore.open(tmp_path / "run") as store:
+        store.put_config(text := to_toml(config, store.environment))
+    (tmp_path / "run" / "config.toml").write_text(text)
+    monkeypatch.setattr("evolion.proposals.Proposals._ask", lambda *_: pytest.fail("a model was asked"))
+    (found,) = merged(capsys, tmp_path / "scores", tmp_path / "run")
+    assert found["unreached"] == 0
+    assert rows(tmp_path / "scores") == rows(filled / "scores.sqlite")
 
 
 def test_score_of_another_class_of_workers_is_kept_under_its_own_numerics(tmp_path: Path) -> None:
