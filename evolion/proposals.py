@@ -18,7 +18,17 @@ from typing import Any
 from evolion.config import RunConfig
 from evolion.primitives.program import Program
 from evolion.records import Standing
-from evolion.search.proposals import PROPOSAL, Parent, Proposed, Proposer, ProposerError, Refusal, Rules, checked
+from evolion.search.proposals import (
+    MAXIMUM_CHARACTERS,
+    PROPOSAL,
+    Parent,
+    Proposed,
+    Proposer,
+    ProposerError,
+    Refusal,
+    Rules,
+    checked,
+)
 from evolion.search.types import Candidate, Programs
 from evolion.search_settings import settings_of
 from evolion.store import RunStore
@@ -138,7 +148,7 @@ class Proposals:
         self._request = None
         answer: dict[str, Any] = {"parents": [parent.number for parent in request.parents]}
         try:
-            texts = request.answer.result()
+            texts = tuple(text[:MAXIMUM_CHARACTERS] for text in request.answer.result()[: self.programs])
         except Exception as error:  # Whatever is wrong with a proposer, the search is worth more.
             known = isinstance(error, ProposerError)
             answer["failed"] = str(error) if known else f"{type(error).__name__} in the proposer"

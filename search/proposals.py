@@ -13,13 +13,23 @@ from evolion.search.drafts import prepared
 from evolion.search.mutation import MutationConfig
 from evolion.search.types import Fitness
 
-__all__ = ["PROPOSAL", "Parent", "Proposed", "Proposer", "ProposerError", "Refusal", "Rules", "checked"]
+__all__ = [
+    "MAXIMUM_CHARACTERS",
+    "PROPOSAL",
+    "Parent",
+    "Proposed",
+    "Proposer",
+    "ProposerError",
+    "Refusal",
+    "Rules",
+    "checked",
+]
 
 PROPOSAL = "proposal"
 """The mutation that is written down for a candidate that was proposed."""
 
-_MAXIMUM_CHARACTERS = 20_000
-"""A longer text is not read: checking must not hold up a search."""
+MAXIMUM_CHARACTERS = 20_000
+"""A text as long as this, or longer, is not read: neither checking nor keeping it may hold up a search."""
 
 
 class ProposerError(RuntimeError):
@@ -105,7 +115,7 @@ class Proposed:
 
 def checked(text: str, rules: Rules) -> Proposed | Refusal:
     """Return the program of a text, or why it is refused. Never raises, whatever the text."""
-    if len(text) > _MAXIMUM_CHARACTERS:
+    if len(text) >= MAXIMUM_CHARACTERS:
         return Refusal.LENGTH
     try:
         program, key = prepared(replace(parse(text), docstring="", comments=()))

@@ -120,7 +120,7 @@ def test_extras_exist() -> None:
     known = set(PROJECT["optional-dependencies"])
     for path in FOLDER.iterdir():
         text = path.read_text(encoding="utf-8")
-        for extras in re.findall(r"(?:evolion|\.whl\)|wheel)\[([a-z,-]+)\]", text):
+        for extras in re.findall(r"(?:evolion|\.whl\)|wheel})\[([a-z,-]+)\]", text):
             assert set(extras.split(",")) <= known, path.name
         for version in re.findall(r"evolion-(\d[\d.]*)-py3", text):
             assert version == PROJECT["version"], path.name
@@ -140,7 +140,7 @@ def test_the_container_is_one() -> None:
     last = dict(found)
     assert json.loads(last["ENTRYPOINT"]) == ["evolion"]
     assert json.loads(last["CMD"]) == ["--help"]
-    assert last["USER"] == "evolion"
+    assert last["USER"] == "1000"
     assert names.index("USER") > max(place for place, name in enumerate(names) if name in ("RUN", "COPY"))
     for name, text in found:
         if name == "RUN":
@@ -185,7 +185,7 @@ def on_slurm(folder: Path, run: Path) -> tuple["subprocess.Popen[bytes]", Path]:
     environment = os.environ | {
         "PATH": f"{programs}:{os.environ['PATH']}", "SAID": str(said), "RUN": str(run), "CONFIG": "my.toml",
         "SLURM_JOB_ID": "12", "SLURM_JOB_NODELIST": "two nodes", "SLURM_CPUS_PER_TASK": "3",
-        "SLURM_SUBMIT_DIR": str(ROOT),
+        "SLURM_SUBMIT_DIR": str(ROOT), "WORKERS": "7",
     }  # fmt: skip
     environment.pop("RAY_AUTH_TOKEN_PATH", None)
     script = FOLDER / "slurm.sh"
@@ -208,14 +208,14 @@ def test_a_slurm_job_goes_on_after_its_time(tmp_path: Path) -> None:
         text = said.read_text()
         assert "ray start --block --head --node-ip-address=10.0.0.1 --port=20012 --num-cpus=3" in text
         assert "ray start --block --address=10.0.0.1:20012 --num-cpus=3" in text
-        assert f"evolion search my.toml --out {run} --ray auto --progress" in text
+        assert f"evolion search my.toml --out {run} --ray auto --workers 7 --progress" in text
         assert "scontrol requeue 12" in text
         token = run.with_name("big.token")
         assert len(token.read_text().strip()) == 64
         assert token.stat().st_mode & 0o077 == 0
         job, said = on_slurm(tmp_path, run)
         assert job.wait(30) == 0
-        assert f"evolion resume {run} --ray auto --progress" in said.read_text()
+        assert f"evolion resume {run} --ray auto --workers 7 --progress" in said.read_text()
         assert said.read_text().count("scontrol requeue") == 1
     finally:
         if job.poll() is None:
