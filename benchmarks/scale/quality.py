@@ -72,8 +72,8 @@ STAGES: Mapping[str, tuple[StageConfig, ...]] = {
         StageConfig("digits-mlp", learning_rates=(0.01,), hurdle=0.1),
     ),
     "zipf-lm": (
-        StageConfig("zipf-lm", steps=50, learning_rates=(0.03,)),
-        StageConfig("zipf-lm", learning_rates=(0.03,), hurdle=0.05),
+        StageConfig("zipf-lm", steps=40, learning_rates=(0.03,)),
+        StageConfig("zipf-lm", learning_rates=(0.03,), hurdle=0.02),
     ),
 }
 RETEST_SEEDS = tuple(range(900_000, 900_016))
@@ -99,11 +99,11 @@ def config_of(arm: str, task: str, seed: int, candidates: int) -> RunConfig:
 
 
 def make_runs(arguments: argparse.Namespace) -> None:
-    """Make the runs that are not there yet, seed by seed."""
+    """Make the runs that are not there yet, task by task."""
     limits = Limits(job=TIMEOUT)
     with make_evaluator(arguments.workers, limits=limits) as evaluator:  # type: ignore[attr-defined]
-        for seed in arguments.seeds:
-            for task in arguments.tasks:
+        for task in arguments.tasks:
+            for seed in arguments.seeds:
                 for arm in ARMS:
                     folder = arguments.runs / f"{task}, {arm}, {seed}"
                     if (folder / DONE).exists():
