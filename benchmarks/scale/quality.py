@@ -13,8 +13,8 @@ floor of the task, mean over the search seeds with a 95 % interval, and the diff
 picture is of what the runs took for their best while they went on, by its confirmation; bands hold all seeds.
 
 From SGD it says after how many candidates the best was for the first time a program with momentum (a state slot that
-remembers the gradient) and one with a scale for each coordinate, or a sign (entry by entry, and the update does not grow
-with the loss).
+remembers the gradient) and one with a scale for each coordinate, or a sign (entry by entry, and the update does not
+grow with the loss).
 """
 
 from __future__ import annotations
