@@ -1,9 +1,13 @@
 import hashlib
 import itertools
 import json
+import sqlite3
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -16,6 +20,7 @@ import evolion
 from evolion.config import RunConfig
 from evolion.config_algorithms import ProposerConfig
 from evolion.driver import discover
+from evolion.errors import RunError
 from evolion.evaluators.types import Job, Score
 from evolion.primitives.program import Program
 from evolion.progress import Phase, Progress
@@ -216,6 +221,56 @@ def test_a_run_with_an_endpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     held = [path for path in (tmp_path / "run").rglob("*") if path.is_file()]
     assert held
     assert not [path for path in held if KEY.encode() in path.read_bytes()]
+
+
+DRIVER = """
+import sys
+from dataclasses import replace
+from interruptions import short
+from stub_evaluator import stub_config
+from test_proposals import Unhurried
+from evolion.config_algorithms import ProposerConfig
+from evolion.driver import discover
+
+endpoint, folder = sys.argv[1:]
+proposer = ProposerConfig(endpoint, "m", every=10, programs=2)
+discover(replace(short(stub_config(2000)), proposer=proposer), folder, evaluator=Unhurried())
+"""
+
+
+@pytest.mark.slow
+def test_a_killed_driver_loses_no_proposal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After kill -9 the run is taken up with the answers that it has: every request that is sent then is a new one."""
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    tests = Path(__file__).parents[1]
+    monkeypatch.setenv("PYTHONPATH", f"{tests}:{tests / 'face'}")
+    folder = tmp_path / "run"
+
+    def kept() -> dict[str, int]:
+        with suppress(RunError, sqlite3.OperationalError), RunStore.open(folder, readonly=True) as run:
+            return run.get_record("proposals") or {"requests": 0}
+        return {"requests": 0}
+
+    scales = itertools.count(2)
+    with chat_server(lambda _: completion(fenced(*(PROGRAM.format(scale=next(scales)) for _ in "ab")))) as server:
+        driver = subprocess.Popen([sys.executable, "-c", DRIVER, server.endpoint, str(folder)], cwd=tmp_path)
+        until = time.monotonic() + 120
+        while kept()["requests"] < 3:
+            assert time.monotonic() < until
+            assert driver.poll() is None
+            time.sleep(0.05)
+        driver.kill()
+        driver.wait()
+        before, answered = proposals(folder), kept()["requests"]
+        assert not resumed(folder, after=300)
+        after = proposals(folder)
+        held = {number: record(folder, f"proposals {number}") for number in range(1, kept()["requests"] + 1)}
+    assert after[: len(before)] == before
+    texts = [text for number in sorted(held) for text in held[number]["accepted"]]
+    used = [text for _, _, text in after]
+    assert used == texts[: len(used)]
+    assert len(used) >= 2 * answered
 
 
 def test_an_endpoint_that_hangs_delays_nothing(tmp_path: Path) -> None:
