@@ -105,7 +105,7 @@ def read_checkpoint(store: RunStore, algorithm: Search[Any]) -> Checkpoint | Non
     # With a larger budget, candidates after these would have been asked for before the checkpoint was written.
     whole = found.told + len(found.limits) == min(found.told + search.lag, search.budget)
     last = found.told + len(found.limits) - 1
-    if found.told < 1 or not whole or store.outcome(found.told - 1) is None or store.last_number() < last:
+    if found.told < 1 or not whole or not store.is_whole(found.told) or store.last_number() < last:
         return None
     return found
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import sqlite3
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -144,6 +145,8 @@ class _Several:
         for observer in tuple(self.observers):
             try:
                 observer.on_progress(progress)
+            except sqlite3.Error:
+                raise  # One that writes to the run must not lose what the run itself has written with it.
             except Exception as error:  # Whatever is wrong with a view, the run is worth more.
                 self.observers.remove(observer)
                 name = type(observer).__name__

@@ -32,13 +32,22 @@ class Database:
     _grouped: bool = False
     _nested: int = 0
     _begun: float = 0.0
+    _open: bool = False
+    _failure: str = ""
 
     def read(self, query: str, values: tuple[Any, ...] = ()) -> sqlite3.Cursor:
         """Return the rows of a query."""
         return self.connection.execute(query, values)
 
     def write(self, statement: str, values: tuple[Any, ...] = ()) -> None:
-        """Execute a statement that changes something."""
+        """Execute a statement that changes something.
+
+        Raises:
+            sqlite3.OperationalError: If it fails, or writes of the same group have failed before: what came after them
+                must not be kept without them, whoever may have passed over the failure.
+
+        """
+        self._check()
         if self._grouped and not self.connection.in_transaction:
             self._begin()
         self.connection.execute(statement, values)
@@ -47,8 +56,20 @@ class Database:
 
     def flush(self) -> None:
         """Bring what was written in a group to the disk; inside `transaction` that waits for its end."""
+        self._check()
         if self.connection.in_transaction and not self._nested:
-            self.connection.execute("COMMIT")
+            try:
+                self.connection.execute("COMMIT")
+            except sqlite3.Error as error:
+                self._failure = str(error)
+                raise
+            self._open = False
+
+    def _check(self) -> None:
+        if self._open and not self.connection.in_transaction and not self._failure:
+            self._failure = "a transaction was lost"  # SQLite ends one by itself where a write in it fails
+        if self._failure:
+            raise sqlite3.OperationalError(f"an earlier write to the run failed ({self._failure})")
 
     @contextmanager
     def grouped(self) -> Iterator[None]:
@@ -63,6 +84,7 @@ class Database:
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """Write everything inside the block or, if it raises or the process dies, nothing."""
+        self._check()
         if not self.connection.in_transaction:
             self._begin()
         self._nested += 1
@@ -83,4 +105,4 @@ class Database:
 
     def _begin(self) -> None:
         self.connection.execute("BEGIN IMMEDIATE")
-        self._begun = time.monotonic()
+        self._begun, self._open = time.monotonic(), True

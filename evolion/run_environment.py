@@ -5,7 +5,11 @@ from __future__ import annotations
 import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
+from hashlib import blake2b
+from importlib import import_module
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 from evolion.config import RunConfig
@@ -13,6 +17,11 @@ from evolion.errors import InputError, JobError, RunError
 from evolion.evaluators.score_keys import origin
 from evolion.evaluators.types import Evaluator, EvaluatorUnavailable
 from evolion.store import RunStore
+
+_DECIDING = ("checkpoints", "confirmations", "funnel", "memos", "search_settings", "standings")
+"""Modules of the face that have a say in which candidates a search tries and what it is told."""
+
+_LIBRARIES = ("cmaes", "moocore")
 
 __all__ = ["check_devices", "check_environment", "environment_of", "open_evaluator"]
 
@@ -67,8 +76,24 @@ def environment_of(evaluator: Evaluator, config: RunConfig) -> dict[str, str]:
         "python": platform.python_version(),
         "numerics": evaluator.numerics,
         "origin": origin(evaluator.numerics),
+        "decisions": decisions(),
         **{_numerics_name(device): evaluator.numerics_of(device) for device in _devices(config)},
     }
+
+
+@cache
+def decisions() -> str:
+    """Return what decides which candidates a search tries: a digest of the code, and versions of what it rests on.
+
+    Stored candidates are not asked for again, so that nothing else would notice that another code goes on with a run.
+    """
+    digest = blake2b(digest_size=8)
+    search = Path(str(import_module("evolion.search").__file__)).parent
+    own = [Path(__file__).with_name(f"{name}.py") for name in _DECIDING]
+    for path in (*sorted(search.rglob("*.py"), key=lambda path: path.relative_to(search).as_posix()), *own):
+        content = path.read_bytes()
+        digest.update(f"{path.name} {len(content)}\n".encode() + content)
+    return "; ".join([f"search {digest.hexdigest()}", *(f"{name} {version(name)}" for name in _LIBRARIES)])
 
 
 def _devices(config: RunConfig) -> list[str]:
@@ -110,9 +135,10 @@ def check_environment(run: RunStore, working: Evaluator) -> None:
                 f"the run {run.folder} was begun with other numerics{of} and cannot be continued here: "
                 f"it has {began!r}, this is {working.numerics_of(device)!r}"
             )
-    here = origin(working.numerics)
-    there = run.environment.get("origin", here)
-    if there != here:
+    for name, here in (("origin", origin(working.numerics)), ("decisions", decisions())):
+        there = run.environment.get(name, here)
+        if there == here:
+            continue
         parts = there.split("; "), here.split("; ")
         had, has = ("; ".join(part for part in one if part not in other) for one, other in (parts, parts[::-1]))
         raise RunError(

@@ -175,6 +175,13 @@ class RunStore:
         """All candidates in the order of their numbers."""
         return map(_candidate, self.database.read("SELECT * FROM candidates ORDER BY number"))
 
+    def is_whole(self, told: int) -> bool:
+        """Return whether no candidate is missing before the last one, and so many have an outcome."""
+        query = "SELECT count(*) FROM candidates"
+        outcomes = "SELECT count(*) FROM outcomes WHERE number < ?"
+        found = self.database.read(query).fetchone()[0], self.database.read(outcomes, (told,)).fetchone()[0]
+        return found == (self.last_number() + 1, told)
+
     def add_outcome(self, outcome: Outcome) -> None:
         """Add what the search was told about a candidate; an outcome that is there already must be the same.
 

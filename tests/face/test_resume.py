@@ -9,7 +9,7 @@ from interruptions import begun, exact_score, resumed, short
 from run_contents import contents
 from stub_evaluator import StubEvaluator, stub_config
 
-from evolion import driver
+from evolion import driver, run_environment
 from evolion.config import ConfirmationConfig, RunConfig, SearchConfig, StageConfig
 from evolion.driver import discover, resume
 from evolion.errors import RunError
@@ -90,3 +90,11 @@ def test_processes_and_actors_give_the_same_store(tmp_path: Path) -> None:
     one = contents(tmp_path / "1")
     assert one["winner"]
     assert all(contents(tmp_path / name) == one for name in places)
+
+
+def test_another_search_does_not_go_on_with_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stored candidates are not asked for again, so that nothing else would notice another code behind them."""
+    folder = interrupted(tmp_path / "run")
+    monkeypatch.setattr(run_environment, "decisions", lambda: "search updated")
+    with pytest.raises(RunError, match=r"begun by other code .*this is 'search updated'"):
+        resume(folder, evaluator=StubEvaluator())
