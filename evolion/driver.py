@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -28,6 +29,12 @@ from evolion.shared_scores import STORE_EVENT, SharedScores, StoreUse, open_scor
 from evolion.store import RunStore
 
 __all__ = ["Result", "discover", "resume"]
+
+_log = logging.getLogger(__name__)
+
+IN_FLIGHT_FOR_A_WORKER = 4
+"""So many candidates in flight have one in training, as measured with the default stages: the others are known by their
+key, stopped by the probe, or wait to be told."""
 
 _PROGRAM_FILE = "programs/discovered.txt"
 _EXPORT_FILE = "exports/discovered_optax.py"
@@ -195,6 +202,7 @@ def _run(store: RunStore, evaluator: Evaluator, observer: Observer, scores: Scor
     shared = None if scores is None else SharedScores(scores, evaluator.numerics, config.timeout)
     ledger = Ledger(store, evaluator, shared)
     observer = several(observer, WorkersNote(store))  # one that raises ends no run
+    _advise(config, evaluator.workers)
     try:
         run_search(config, program_of(config.search.warm_start), ledger, observer)
         store.event("searched", asdict(evaluator.status))
@@ -208,6 +216,20 @@ def _run(store: RunStore, evaluator: Evaluator, observer: Observer, scores: Scor
         if shared is not None:
             store.event(STORE_EVENT, shared.finish().to_json())
     return _result(store)
+
+
+def _advise(config: RunConfig, workers: int) -> None:
+    """Say so if workers will wait for work: of the candidates in flight most need no training."""
+    held, wanted = config.search.lag + 1, IN_FLIGHT_FOR_A_WORKER * workers
+    if workers > 1 and held < wanted:
+        _log.warning(
+            "search.lag lets %d candidates be in flight, of which some %d are in training at a time: most of the %d "
+            "workers will wait; a run that is begun with search.lag=%d keeps them busy",
+            held,
+            max(1, held // IN_FLIGHT_FOR_A_WORKER),
+            workers,
+            wanted,
+        )
 
 
 def _finish(store: RunStore, retested: Retested) -> None:
