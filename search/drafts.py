@@ -8,7 +8,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from evolion.primitives.dataflow import data_flow, live_statements, remove_dead_code
+from evolion.primitives.dataflow import DataFlow, data_flow, live_statements
 from evolion.primitives.keys import structural_key
 from evolion.primitives.kinds import Kind
 from evolion.primitives.ops import OPS
@@ -23,6 +23,7 @@ from evolion.primitives.program import (
     valid_program,
 )
 from evolion.search.draws import draw_maker, pick
+from evolion.search.live_programs import prepared, remember
 
 __all__ = [
     "Draft",
@@ -98,18 +99,6 @@ def _signature_rank(parameter: Parameter) -> int:
     if parameter.slot:
         return 2
     return {"w": 0, "g": 1}.get(parameter.name, 3)
-
-
-@lru_cache(maxsize=4096)
-def prepared(program: Program) -> tuple[Program, str]:
-    """Return the program without dead code and its structural key; what is found of a child serves it as a parent."""
-    flow = data_flow(program)
-    statements, parameters = live_statements(program, flow)
-    entries = len(program.parameters) + len(program.hyperparameters)
-    if len(statements) == len(program.statements) and len(parameters) == entries:
-        return program, structural_key(program, flow)
-    live = remove_dead_code(program)
-    return live, structural_key(live)
 
 
 @dataclass(frozen=True, slots=True)
@@ -333,18 +322,26 @@ def finish(draft: Draft, rng: np.random.Generator | None = None, vocabulary: tup
             bound = _bind_slots(with_body(draft, body, draft.update), unbound, rng, vocabulary)
             if bound is None:
                 return None
-            draft = bound
-            statements, parameters = live_statements(draft)
+            draft, flow = bound, data_flow(bound)
+            statements, parameters = live_statements(draft, flow)
     body = draft.statements
     if len(statements) < len(body):
         body = tuple([statement for index, statement in enumerate(body) if index in statements])
-    return valid_program(
+    program = valid_program(
         tuple([parameter for parameter in draft.parameters if parameter.name in parameters]),
         tuple([h for h in draft.hyperparameters if h.name in parameters]),
         body,
         draft.update,
         draft.protected,
     )
+    if program is not None:
+        if body is draft.statements:
+            slots = {name: reference for name, reference in flow.next_slots.items() if name in parameters}
+            flow = DataFlow(flow.arguments, flow.update, slots)
+        else:
+            flow = data_flow(program)
+        remember(program, program, structural_key(program, flow))
+    return program
 
 
 def _bind_slots(

@@ -42,8 +42,10 @@ def draw_seats(
     Before the members stand `copies` seats that hold `copy`.
     """
     total = copies + len(members)
-    seats = range(total) if contestants >= total else rng.choice(total, contestants, replace=False, shuffle=False)
-    return [copy if copy is not None and seat < copies else members[seat - copies] for seat in sorted(seats)]
+    seats = list(range(total))
+    if contestants < total:
+        seats = sorted(rng.choice(total, contestants, replace=False, shuffle=False).tolist())
+    return [copy if copy is not None and seat < copies else members[seat - copies] for seat in seats]
 
 
 def tournament_winner(contestants: Sequence[Member]) -> Member:
