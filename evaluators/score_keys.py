@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from array import array
 from dataclasses import dataclass, replace
 from functools import cache
 from hashlib import blake2b
@@ -91,15 +92,14 @@ def _code() -> str:
 
 
 _SINGLE = "float32"
+_json = json.JSONEncoder(separators=(",", ":")).encode  # json.dumps makes one for each value
 
 
 def _dump_curve(curve: tuple[float, ...]) -> Any:
     """Write the losses of single runs, which are of single precision, in the half as many digits that they need."""
-    with np.errstate(over="ignore"):
-        single = np.asarray(curve, np.float32)
-    if not np.array_equal(single, np.asarray(curve, np.float64)):
+    if array("f", curve).tolist() != list(curve):
         return curve
-    return {_SINGLE: [float(str(value)) for value in single]}
+    return {_SINGLE: [float(str(value)) for value in np.asarray(curve, np.float32)]}
 
 
 def _read_curve(curve: Any) -> tuple[float, ...]:
@@ -122,7 +122,7 @@ def dump_score(score: Score) -> str:
         "runs": runs,
         "message": score.message,
     }
-    return json.dumps(fields, separators=(",", ":"))
+    return _json(fields)
 
 
 def read_score(text: str) -> Score:

@@ -47,17 +47,15 @@ class StoredMemo(Generic[V]):
     kind: int
     write: Callable[[V], str]
     read: Callable[[str], V]
-    _known: dict[str, V] = field(default_factory=dict)
+    _known: dict[str, V | None] = field(default_factory=dict)
 
     def get(self, key: str, /) -> V | None:
         """Return what was kept under a key, None if nothing was."""
         found = self._known.get(key)
-        if found is None:
+        if found is None and key not in self._known:
             query = "SELECT value FROM memos WHERE kind = ? AND key = ?"
             row = self.database.read(query, (self.kind, key)).fetchone()
-            if row is None:
-                return None
-            found = self._remember(key, self.read(row[0]))
+            found = self._remember(key, None if row is None else self.read(row[0]))
         return found
 
     def __setitem__(self, key: str, value: V, /) -> None:
@@ -66,7 +64,7 @@ class StoredMemo(Generic[V]):
         self.database.write(statement, (self.kind, key, self.write(value)))
         self._remember(key, value)
 
-    def _remember(self, key: str, value: V) -> V:
+    def _remember(self, key: str, value: V | None) -> V | None:
         if len(self._known) >= _REMEMBERED:
             for old in list(self._known)[: _REMEMBERED // 2]:
                 del self._known[old]
