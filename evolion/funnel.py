@@ -19,6 +19,7 @@ from evolion.confirmations import Confirmations
 from evolion.errors import JobError
 from evolion.evaluators.score_keys import ScoreKey
 from evolion.evaluators.stages import Hurdles, Reason, Stage, Staged, Subject, Verdict
+from evolion.garbage import rare_collections
 from evolion.ledger import Ledger, Request
 from evolion.memos import Reached, screen_of
 from evolion.primitives.keys import ProbeStatus
@@ -160,7 +161,7 @@ def run_search(
 
     """
     given = proposals_of(config, seed_program, ledger.store, proposer)
-    with ledger.store.database.grouped(), given as proposals:
+    with rare_collections(), ledger.store.database.grouped(), given as proposals:
         search = _begun(config, seed_program, ledger, screen, proposals)
         _go_on(search, observer)
 
