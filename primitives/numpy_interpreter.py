@@ -45,8 +45,9 @@ def _reducer(meaning: Reduction, kind: Kind, layout: Layout, batched: bool) -> C
     """Return what reduces an array of a kind."""
     reduce = np.maximum if meaning.reducer == "max" else np.add
     if meaning.scope is Kind.SCALAR:
-        functions: Mapping[str, Callable[..., Value]] = {"sum": np.sum, "mean": np.mean, "max": np.max}
-        return partial(functions[meaning.reducer], axis=-1, keepdims=True) if batched else functions[meaning.reducer]
+        # What np.sum and np.max call in the end; on arrays as small as these they take longer than it.
+        whole = np.mean if meaning.reducer == "mean" else reduce.reduce
+        return partial(whole, axis=-1, keepdims=True) if batched else partial(whole, axis=None)
     order = None
     if meaning.scope is Kind.LEAF:
         starts, entries = layout.starts_by_kind[kind], layout.sizes_by_kind[kind]
