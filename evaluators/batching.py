@@ -103,6 +103,11 @@ class JobQueue:
         before = self._estimates.get(kind, seconds)
         self._estimates[kind] = before + _WEIGHT * (seconds - before)
 
+    def expected(self, attempts: Iterable[Attempt]) -> float | None:
+        """How long jobs will take one after the other, in seconds; None if nobody knows."""
+        known = [self._estimates.get(attempt.kind) for attempt in attempts]
+        return None if None in known else sum(seconds for seconds in known if seconds is not None)
+
     def clear(self) -> None:
         """Forget all jobs."""
         self._waiting.clear()

@@ -8,7 +8,8 @@ This is all bookkeeping, without a process of its own. What kind of workers ther
   one job alone counts against that job: it is tried once more, on a worker that has done nothing else, and then
   quarantined (status crashed). Whether the job did it or someone else killed the worker cannot be told.
 - Workers that are lost with their machine count against no job.
-- A job without an answer in time is answered with status timeout, and its worker is killed and replaced.
+- A job without an answer in time is answered with status timeout, and its worker is killed and replaced. Where nobody
+  knows which job of a batch it is at, they are tried again, each alone: that blames none, so that it may be soon.
 - A job that took too much memory is answered with status crashed, and its worker is killed and replaced.
 - A worker that holds too much after a job is killed and replaced before its next one.
 - Where no worker has ever started, in time or at all, nothing ever will, and that is an error. Later on, the pool
@@ -43,6 +44,8 @@ LOSSES_ALLOWED = 10
 _POLL = 2.0
 _LATE = 1.0
 """How long after the limit of a job its worker may take to say that it has ended it."""
+_SLOWER = 10.0
+"""How many times what it was expected to take a batch may take, and a limit more. Beyond that it is tried by job."""
 _FRESH_AFTER = 30.0
 
 W = TypeVar("W", bound=Worker)
@@ -199,8 +202,15 @@ class PoolEvaluator(Generic[W]):
     def _expect(self, seat: Seat[W]) -> None:
         """Begin to wait for the next answers of a worker."""
         seat.since, seat.extended = time.monotonic(), False
-        limit = self._limits.job
-        self._seats.expect(seat, None if limit is None else seat.since + len(self._running(seat)) * limit + _LATE)
+        limit, running = self._limits.job, self._running(seat)
+        if limit is None:
+            self._seats.expect(seat, None)
+            return
+        longest = len(running) * limit
+        expected = self._queue.expected(running) if len(running) > 1 else None
+        if expected is not None:  # Not the sum of all limits: workers that are frozen are to show.
+            longest = min(longest, _SLOWER * expected + limit)
+        self._seats.expect(seat, seat.since + longest + _LATE)
 
     def _running(self, seat: Seat[W]) -> Sequence[Attempt]:
         """The jobs that may be what a worker is at."""
@@ -214,9 +224,9 @@ class PoolEvaluator(Generic[W]):
         if not seat.extended:
             # Which loop a program needs takes a millisecond to tell, so that it is not asked before it matters.
             seat.extended = True
-            shapes = [shape_of(attempt.job) for attempt in self._running(seat)]
-            unknown = sum(shape is None or shape not in seat.shapes for shape in shapes)
-            self._seats.expect(seat, seat.deadline + unknown * self._limits.set_up)
+            shapes = (shape_of(attempt.job) for attempt in self._running(seat))
+            if any(shape is None or shape not in seat.shapes for shape in shapes):
+                self._seats.expect(seat, seat.deadline + self._limits.set_up)
         return now >= seat.deadline
 
     def _step(self, end: float | None) -> None:

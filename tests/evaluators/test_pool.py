@@ -204,6 +204,22 @@ def test_a_batch_without_an_answer_in_time_is_tried_job_by_job() -> None:
     assert script.batches == [[0], [1], [2, 3, 4], [2], [3], [4]]
 
 
+def test_a_frozen_worker_shows_soon_whatever_the_size_of_its_batch() -> None:
+    """A batch may take what its jobs took so far, with much to spare, and one limit: not the limits of all of them."""
+    script = Script([AS_USUAL, AS_USUAL, AS_USUAL, SILENCE], seconds=0.001, delay=0.01)
+    with PoolEvaluator(script, 1, Limits(job=100.0, set_up=50.0)) as pool:
+        run(pool, [job(0), job(1)])
+        for number in range(2, 22):
+            pool.submit(job(number))
+        while len((seat := next(iter(pool._seats))).open) < 19:
+            pool._step(None)
+        assert seat.deadline is not None
+        assert seat.deadline - seat.since == pytest.approx(100.0 + 1.0, abs=1.0)
+        seat.deadline = time.monotonic()
+        assert not pool._late(seat)
+        assert seat.deadline - time.monotonic() == pytest.approx(50.0, abs=1.0)
+
+
 def test_a_worker_that_streams_names_the_job_that_hangs() -> None:
     """Each answer counts as it comes; the time of the next job begins then, and what follows it is nobody's fault."""
     first = Answers((Answer(SCORE),), done=False)
