@@ -1,7 +1,9 @@
 """CMA-ES as a function of what was told: no optimizer is kept, it is made anew from the ranks of its generations.
 
-Hansen, "The CMA Evolution Strategy: A Tutorial" (arXiv:1604.00772), by the library `cmaes`, which looks at nothing but
-ranks and draws from a seed. So the ranks and the seed are the whole state, and plain data.
+It is the separable one (Ros & Hansen, "A Simple Modification in CMA-ES Achieving Linear Time and Space Complexity",
+PPSN X, 2008; arXiv:1604.00772 for the rest) of the library `cmaes`, which looks at nothing but ranks and draws from a
+seed. So the ranks and the seed are the whole state, and plain data. A full covariance matrix would be learned in more
+candidates than a program is given, and its eigenvectors, so the proposals, would hang on the kind of processor.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ class Tuning:
         size: Candidates per generation.
         first: From this number on candidates are of the open generation.
         ranks: For each closed generation the ranks of its candidates, 0 for the best.
-        told: Those of the open generation that have a fitness so far.
+        told: Those of the open generation that were told so far; without fitness those that failed.
 
     """
 
@@ -64,7 +66,11 @@ def generation_size(constants: int) -> int:
 
 
 def closed(tuning: Tuning, indices: dict[int, int], first: int) -> Tuning | None:
-    """Return the tuning after its open generation ended, the next one open; None if all candidates failed.
+    """Return the tuning after its open generation ended, the next one open; None if it is to end.
+
+    It ends if all candidates failed, or if fewer than half of the generation were told: where constants hardly change
+    any more, most points are the program itself. Who was told and failed is behind those with a fitness. Points that
+    were never asked for, or made way, say nothing, and come last: what is behind the better half has no effect.
 
     Args:
         tuning: The tuning.
@@ -72,14 +78,13 @@ def closed(tuning: Tuning, indices: dict[int, int], first: int) -> Tuning | None
         first: As in `Tuning`.
 
     """
-    if not tuning.told:
-        return None
     values: dict[int, Fitness | None] = {indices[member.number]: member.fitness for member in tuning.told}
     known = [value for value in values.values() if value is not None]
-    ranks = []
-    for index in range(tuning.size):
-        value = values.get(index)
-        ranks.append(tuning.size if value is None else sum(other < value for other in known))
+    if not known or len(values) < tuning.size // 2:
+        return None
+    ranks = [tuning.size] * tuning.size
+    for index, value in values.items():
+        ranks[index] = len(known) if value is None else sum(other < value for other in known)
     return replace(tuning, first=first, ranks=(*tuning.ranks, tuple(ranks)), told=())
 
 
@@ -97,12 +102,13 @@ def proposals(
         ranks: Of the points of all generations before.
 
     """
-    from cmaes import CMA
+    from cmaes import SepCMA
 
     bits = int(np.random.SeedSequence(seed).generate_state(1)[0])
-    optimizer = CMA(np.array(start), step, seed=bits, population_size=size)
+    mean = np.array(start if len(start) > 1 else (*start, 0.0))  # the library wants two: the second has no effect
+    optimizer = SepCMA(mean, step, seed=bits, population_size=size)
     points = [optimizer.ask() for _ in range(size)]
     for generation in ranks:
         optimizer.tell([(point, float(rank)) for point, rank in zip(points, generation, strict=True)])
         points = [optimizer.ask() for _ in range(size)]
-    return tuple([tuple(map(float, point)) for point in points])
+    return tuple([tuple(map(float, point[: len(start)])) for point in points])

@@ -1,7 +1,8 @@
 """Regularized evolution, with CMA-ES for the constants of its best programs.
 
 A share of the candidates goes to CMA-ES; all others are those of evolution, which learns from both. A generation of
-proposals begins when the one before was told in full. What would be a proposal in between is evolution's.
+proposals begins when the one before was told in full. What would be a proposal in between is evolution's, and so is
+what would be the same program again or none; CMA-ES learns from its own proposals alone.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from evolion.primitives.keys import structural_key
 from evolion.search.cma import Schedule, Tuning, closed, generation_size, proposals
 from evolion.search.constants import coordinates_of, with_coordinates
 from evolion.search.drafts import prepared
-from evolion.search.population import Member, revised
+from evolion.search.population import Member
 from evolion.search.regularized_evolution import RegularizedEvolution
 from evolion.search.tuned_population import ConstantsSettings, Structure, TunedPopulation, described, marked, promising
 from evolion.search.types import Candidate, Fitness, Programs
@@ -62,9 +63,9 @@ class EvolutionWithConstants:
 
     def tell(self, state: TunedPopulation, candidate: Candidate, fitness: Fitness | None) -> TunedPopulation:
         """Let evolution learn, and CMA-ES where it was its proposal; what ended before this candidate makes room."""
-        if fitness is None:
-            return state
         number = candidate.number
+        if fitness is None and candidate.mutation != CMA:
+            return state
         structures, tunings = self._advanced(state, number)
         for slot, tuning in enumerate(tunings):
             if (
@@ -73,6 +74,8 @@ class EvolutionWithConstants:
                 and self._at(slot, tuning, number) is not None
             ):
                 tunings[slot] = replace(tuning, told=(*tuning.told, Member(number, fitness)))
+        if fitness is None:
+            return replace(state, structures=structures, tunings=tuple(tunings))
         newcomer = described(number, candidate.program, structures)
         return TunedPopulation(
             self.evolution.tell(state.evolution, candidate, fitness),
@@ -83,7 +86,7 @@ class EvolutionWithConstants:
     def revise(self, state: TunedPopulation, number: int, fitness: Fitness | None) -> TunedPopulation:
         """Give a candidate another fitness, also in its generation; what fails is tuned no longer."""
         gone = fitness is None
-        tunings = [tuning and replace(tuning, told=revised(tuning.told, number, fitness)) for tuning in state.tunings]
+        tunings = [tuning and replace(tuning, told=_revised(tuning.told, number, fitness)) for tuning in state.tunings]
         return TunedPopulation(
             self.evolution.revise(state.evolution, number, fitness),
             tuple([structure for structure in state.structures if not gone or structure.number != number]),
@@ -116,3 +119,8 @@ class EvolutionWithConstants:
                 structures = marked(structures, chosen.digest)
             tunings[slot] = tuning
         return structures, tunings
+
+
+def _revised(told: tuple[Member, ...], number: int, fitness: Fitness | None) -> tuple[Member, ...]:
+    """Return those told after one of them got another fitness; who fails later was told nevertheless."""
+    return tuple([replace(member, fitness=fitness) if member.number == number else member for member in told])

@@ -1,4 +1,7 @@
 import math
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -13,6 +16,7 @@ from evolion.search.constants_only import constants_only
 from evolion.search.evolution_with_constants import CMA, EvolutionWithConstants
 from evolion.search.mutation import MutationConfig, mutation_config
 from evolion.search.population import Member
+from evolion.search.proposals import PROPOSAL
 from evolion.search.regularized_evolution import Population, RegularizedEvolution
 from evolion.search.tuned_population import ConstantsSettings, Structure, marked, promising
 from evolion.search.types import Candidate, Fitness
@@ -103,12 +107,85 @@ def test_generations_find_a_minimum() -> None:
     np.testing.assert_allclose(np.mean(proposals((0.0, 0.0), 1.0, (0,), size, ranks), axis=0), [3.0, -2.0], atol=0.1)
 
 
-def test_who_fails_has_the_last_rank() -> None:
-    """A proposal that diverged is worse than all others, equal values share a rank, and all failures end the tuning."""
-    told = (Member(10, (0.0, 2.0)), Member(14, (0.0, 1.0)), Member(16, (0.0, 2.0)))
-    after = closed(Tuning(0, 4, 9, (), told), {10: 0, 14: 2, 16: 3}, 30)
-    assert after == Tuning(0, 4, 30, ((1, 4, 0, 1),), ())
+@pytest.mark.slow
+def test_proposals_are_those_of_any_processor() -> None:
+    """A linear algebra library computes otherwise on another processor; to six digits proposals stay the same."""
+    code = """
+from evolion.search.cma import generation_size, proposals
+for dimensions in (12, 16, 20):
+    ranks = ()
+    for _ in range(10):
+        points = proposals(dimensions * (0.7,), 0.5, (0, 7), generation_size(dimensions), ranks)
+        values = [sum((i + 1) * (x - 1) ** 2 for i, x in enumerate(point)) for point in points]
+        ranks = (*ranks, tuple(sorted(values).index(value) for value in values))
+        print([[f"{x:.6g}" for x in point] for point in points])
+"""
+    printed = [
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env=os.environ | ({"OPENBLAS_CORETYPE": kind} if kind else {}),
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for kind in ("", "Nehalem", "Haswell")
+    ]
+    assert len(printed[0].splitlines()) == 30
+    assert printed[0] == printed[1] == printed[2]
+
+
+def test_one_constant_can_be_tuned() -> None:
+    """One constant is as good as many, though the library wants two coordinates."""
+    ranks: tuple[tuple[int, ...], ...] = ()
+    for _ in range(20):
+        points = proposals((0.0,), 1.0, (0,), 4, ranks)
+        assert {len(point) for point in points} == {1}
+        ranks = (*ranks, tuple(map(int, np.argsort(np.argsort([(x - 3.0) ** 2 for (x,) in points])))))
+    assert abs(np.mean(proposals((0.0,), 1.0, (0,), 4, ranks)) - 3.0) < 0.3
+
+
+def test_who_fails_is_behind_and_who_was_not_told_does_not_count() -> None:
+    """One that diverged is worse than those with a fitness, equal values share a rank; what never ran says nothing."""
+    told = (Member(10, (0.0, 2.0)), Member(12, None), Member(14, (0.0, 1.0)), Member(16, (0.0, 2.0)))
+    indices = {10: 0, 12: 1, 14: 2, 16: 3}
+    assert closed(Tuning(0, 4, 9, (), told), indices, 30) == Tuning(0, 4, 30, ((1, 3, 0, 1),), ())
+    after = closed(Tuning(0, 6, 9, (), told), indices, 30)
+    assert after is not None
+    assert after.ranks == ((1, 3, 0, 1, 6, 6),)
+
+
+def test_points_that_were_not_told_have_no_effect() -> None:
+    """Whatever the order of what comes last, the next generation is the same: only the better half counts."""
+    start, size = (0.0, 1.0, 2.0), 7
+    first = proposals(start, 0.5, (1,), size, ((1, 3, 0, 2, 7, 7, 7),))
+    assert first == proposals(start, 0.5, (1,), size, ((1, 7, 0, 2, 7, 7, 7),))
+    assert first == proposals(start, 0.5, (1,), size, ((1, 3, 0, 2, 6, 4, 5),))
+
+
+def test_a_generation_that_says_too_little_ends_the_tuning() -> None:
+    """With fewer than half of its points told, or none with a fitness, no direction can be told."""
     assert closed(Tuning(0, 4, 9), {}, 30) is None
+    assert closed(Tuning(0, 4, 9, (), (Member(10, (0.0, 2.0)),)), {10: 0}, 30) is None
+    failed = tuple(Member(number, None) for number in (10, 12, 14, 16))
+    assert closed(Tuning(0, 4, 9, (), failed), {10: 0, 12: 1, 14: 2, 16: 3}, 30) is None
+
+
+def test_displaced_proposals_have_no_rank() -> None:
+    """What a language model proposes in the place of CMA-ES is no failure of the point that made way."""
+    search = search_of(ConstantsSettings(0.9, 1), lag=0)
+    state, programs, displaced = search.initial(), {0: SEED}, 0
+    for number in range(60):
+        candidate = search.ask(state, number, programs)
+        if number % 9 == 3:
+            displaced += candidate.mutation == CMA
+            candidate = Candidate(number, evolion.known()["lion"], 0, PROPOSAL, f"{number}")
+        programs[number] = candidate.program
+        state = search.tell(state, candidate, bowl(candidate) if number % 7 else None)
+    (tuning,) = state.tunings
+    assert displaced >= 4
+    assert tuning is not None
+    assert len(tuning.ranks) >= 4
+    assert any(tuning.size in ranks and max(rank for rank in ranks if rank < tuning.size) > 4 for ranks in tuning.ranks)
 
 
 @pytest.mark.parametrize("share", [0.01, 0.25, 0.3, 0.99])
