@@ -19,6 +19,8 @@ __all__ = ["DeviceClasses"]
 
 _SHORTEST, _LONGEST = 0.001, 0.032
 """Seconds: how long one class is waited for while others have jobs in flight as well."""
+_TEND = 1.0
+"""Seconds between two looks at a class that has been used and has nothing in flight: its workers come and go too."""
 
 
 @final
@@ -35,6 +37,7 @@ class DeviceClasses:
         self._classes = dict(classes)
         self._release = release
         self._in_flight: Counter[str] = Counter()
+        self._tended = time.monotonic()
         self._closed = False
 
     @property
@@ -68,14 +71,15 @@ class DeviceClasses:
         end = None if timeout is None else time.monotonic() + timeout
         for slice_ in _slices():
             waiting = [device for device, count in self._in_flight.items() if count]
+            # What is alone is waited for in one go; of several, each has its share of every round.
+            alone = _TEND if self._tend() else None
+            longest = alone if len(waiting) == 1 else slice_ / max(1, len(waiting))
             finished: list[tuple[Job, Score]] = []
             for device in waiting:
-                # What is alone is waited for in one go; of several, each has its share of every round.
-                longest = None if len(waiting) == 1 else slice_ / len(waiting)
                 finished += self._taken(device, 0.0 if finished else _within(longest, end))
             if finished or not waiting or (end is not None and time.monotonic() >= end):
                 break
-            if end is None and len(waiting) == 1:
+            if end is None and longest is None:
                 break  # It was waited for without end: it has given up.
         return finished
 
@@ -95,6 +99,15 @@ class DeviceClasses:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _tend(self) -> bool:
+        """Let classes that have nothing in flight look after their workers, now and then; whether there are any."""
+        idle = [device for device, count in self._in_flight.items() if not count]
+        if idle and time.monotonic() >= self._tended + _TEND:
+            for device in idle:
+                self._classes[device].collect(0.0)
+            self._tended = time.monotonic()
+        return bool(idle)
 
     def _taken(self, device: str, seconds: float | None) -> list[tuple[Job, Score]]:
         finished = self._classes[device].collect(seconds)

@@ -7,7 +7,7 @@ This is all bookkeeping, without a process of its own. What kind of workers ther
 - A worker that dies is replaced. What it left unanswered is tried again, each job alone. Only a worker that dies with
   one job alone counts against that job: it is tried once more, on a worker that has done nothing else, and then
   quarantined (status crashed). Whether the job did it or someone else killed the worker cannot be told.
-- Workers that are lost with their machine count against no job.
+- Workers that are lost with their machine, or as its memory ran out, count against no job: ten of them do.
 - A job without an answer in time is answered with status timeout, and its worker is killed and replaced. Where nobody
   knows which job of a batch it is at, they are tried again, each alone: that blames none, so that it may be soon.
 - A job that took too much memory is answered with status crashed, and its worker is killed and replaced.
@@ -21,7 +21,7 @@ Times here are monotonic: a clock that is set does nothing.
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Generic, Self, TypeVar, final
 
 from evolion.evaluators.batching import Attempt, JobQueue
@@ -29,6 +29,7 @@ from evolion.evaluators.containment import Assignment
 from evolion.evaluators.seats import Seat
 from evolion.evaluators.shapes import shape_of
 from evolion.evaluators.staff import Staff
+from evolion.evaluators.tally import Tally
 from evolion.evaluators.types import EvaluatorUnavailable, Job, PoolStatus, Score, Status
 from evolion.evaluators.worker import Answer, Answers, Death, Event, Placed, Ready, crashed
 from evolion.evaluators.workers import Limits, Worker, Workers, check_workers
@@ -39,7 +40,7 @@ _log = logging.getLogger(__name__)
 
 DEATHS_ALLOWED = 2
 LOSSES_ALLOWED = 10
-"""A job that was on as many machines when they were lost is thought to have taken them down, all others by chance."""
+"""A job that was on as many machines when they were lost or out of memory is thought to be the cause, no other is."""
 
 _POLL = 2.0
 _LATE = 1.0
@@ -49,19 +50,6 @@ _SLOWER = 10.0
 _FRESH_AFTER = 30.0
 
 W = TypeVar("W", bound=Worker)
-
-
-@dataclass(slots=True)
-class _Tally:
-    """What a `PoolStatus` says of the past."""
-
-    peak_resident_bytes: int = 0
-    recycled: int = 0
-    deaths: int = 0
-    timeouts: int = 0
-    over_memory: int = 0
-    quarantined: int = 0
-    nodes: set[str] = field(default_factory=set)
 
 
 @final
@@ -76,7 +64,7 @@ class PoolEvaluator(Generic[W]):
         self._queue = JobQueue(limits.batch_seconds, limits.batch_jobs)
         self._pending = 0
         self._finished: list[tuple[Job, Score]] = []
-        self._tally = _Tally()
+        self._tally = Tally()
         self._warned: set[str] = set()
         self._closed = False
         try:
@@ -108,22 +96,7 @@ class PoolEvaluator(Generic[W]):
     @property
     def status(self) -> PoolStatus:
         """What the workers do and hold, as far as they have said."""
-        tally, seats = self._tally, self._seats
-        return PoolStatus(
-            workers=self._staff.wanted,
-            ready=seats.ready,
-            busy=seats.busy,
-            resident_bytes=seats.resident,
-            peak_resident_bytes=tally.peak_resident_bytes,
-            recycled=tally.recycled,
-            deaths=tally.deaths,
-            timeouts=tally.timeouts,
-            over_memory=tally.over_memory,
-            wanted=self._staff.wanted,
-            quarantined=tally.quarantined,
-            nodes_lost=len(tally.nodes),
-            waiting=self._staff.waiting,
-        )
+        return self._tally.status(self._staff)
 
     def submit(self, job: Job) -> None:
         """Queue a job, and send it at once if a worker is known to be free."""
@@ -136,6 +109,8 @@ class PoolEvaluator(Generic[W]):
         """Wait for at least one finished job, see `Evaluator.collect`."""
         self._check_open()
         end = None if timeout is None else time.monotonic() + timeout
+        if not self._pending and self._staff.numerics is not None:
+            self._step(time.monotonic())  # Workers come and go all the same.
         while not self._finished and self._pending:
             self._step(end)
             if end is not None and time.monotonic() >= end:
@@ -238,8 +213,8 @@ class PoolEvaluator(Generic[W]):
             raise
 
     def _turn(self, end: float | None) -> None:
+        # What has happened is heard first: who was not asked for long may find the time for a start over, and workers.
         now = time.monotonic()
-        self._staff.tick(now)
         self._dispatch()
         deadlines = [now + _POLL]
         if (overdue := self._seats.next_deadline) is not None:
@@ -342,7 +317,7 @@ class PoolEvaluator(Generic[W]):
             _log.warning("an idle worker died (%s); it is replaced", death.reason)
         elif death.innocent:
             _log.warning("the worker of jobs %s was lost (%s); they are tried again", numbers, death.reason)
-            self._lose(seat, death.reason)
+            self._lose(seat, death)
         elif len(seat.open) > 1:
             _log.warning("the worker of jobs %s died (%s); each is tried again, alone", numbers, death.reason)
             self._give_back(seat, alone=True)
@@ -359,13 +334,14 @@ class PoolEvaluator(Generic[W]):
             return
         self._quarantine(seat, job, f"killed {deaths} workers", reason)
 
-    def _lose(self, seat: Seat[W], reason: str) -> None:
-        """Deal with the jobs of a lost machine: it is none of their fault, unless it happens again and again."""
+    def _lose(self, seat: Seat[W], death: Death) -> None:
+        """Deal with the jobs of a lost worker: it is none of their fault, unless it happens again and again."""
         most = max(attempt.lost for attempt in seat.open) + 1
         if len(seat.open) == 1 and most >= LOSSES_ALLOWED:
-            deed = f"was on {LOSSES_ALLOWED} machines when they were lost"
-            self._quarantine(seat, seat.open.popleft().job, deed, reason)
-        self._give_back(seat, alone=most >= LOSSES_ALLOWED // 2, lost=1)
+            deed = f"was on {LOSSES_ALLOWED} machines when they were lost or out of memory"
+            self._quarantine(seat, seat.open.popleft().job, deed, death.reason)
+        # Where the machine is still there, what all others take may be too much beside one of these jobs.
+        self._give_back(seat, alone=not death.node or most >= LOSSES_ALLOWED // 2, lost=1)
 
     def _quarantine(self, seat: Seat[W], job: Job, deed: str, reason: str) -> None:
         _log.warning("job %d %s (%s); it is quarantined", job.number, deed, reason)

@@ -145,9 +145,9 @@ class RayWorker:
         self._actor = actor
         self._living = living
         self._report = report
-        living.add(self)
         self.probe()
         self._follow(actor.start.remote())
+        living.add(self)
 
     def send(self, assignments: tuple[Assignment, ...]) -> None:
         """Hand over jobs, in one call: each costs a millisecond."""
@@ -210,10 +210,13 @@ class RayWorkers:
 
         one, needs = self.worker_class, self.worker_class.needs()
         options: dict[str, Any] = {"num_cpus": needs.pop("CPU", 0), "num_gpus": needs.pop("GPU", 0), "resources": needs}
-        if self._actor is None:  # Ray keeps a copy of each class that it is given, for as long as it runs.
-            self._actor = ray.remote(max_restarts=0, max_task_retries=0, **options)(RemoteWorker)
-        actor = self._actor.remote(self.work, self.data, one.batch is not None)
-        return RayWorker(actor, self._living, self._report)
+        try:
+            if self._actor is None:  # Ray keeps a copy of each class that it is given, for as long as it runs.
+                self._actor = ray.remote(max_restarts=0, max_task_retries=0, **options)(RemoteWorker)
+            actor = self._actor.remote(self.work, self.data, one.batch is not None)
+            return RayWorker(actor, self._living, self._report)
+        except ray.exceptions.RayError as error:
+            raise OSError(f"Ray takes none: {describe(error)}") from error
 
     def _report(self, worker: RayWorker, call: "Future[Event]") -> None:
         self._ended.put((worker, call))
@@ -244,7 +247,8 @@ class RayWorkers:
         in_question = worker.in_question
         if error is None:
             worker.heard, worker.in_question = time.monotonic(), False
-        if worker in self._doubtful and not isinstance(error, ray.exceptions.ActorDiedError):
+        ends = ray.exceptions.ActorDiedError, ray.exceptions.OutOfMemoryError
+        if worker in self._doubtful and not isinstance(error, ends):
             return []
         if error is None:
             event = future.result()
@@ -257,7 +261,9 @@ class RayWorkers:
             # The connection is broken, and Ray does not know why. If the process has ended it will say so at once.
             self._doubtful[worker] = time.monotonic() + _DOUBT_SECONDS
             return []
-        return [(worker, Death(_reason(worker, error), innocent=in_question))]
+        # On a node that is out of memory Ray ends neighbours of the one that takes it as well.
+        innocent = in_question or isinstance(error, ray.exceptions.OutOfMemoryError)
+        return [(worker, Death(_reason(worker, error), innocent))]
 
     def _lost(self) -> list[tuple[RayWorker, Event]]:
         """The workers on nodes that are lost."""
@@ -335,8 +341,8 @@ def _reason(worker: RayWorker, error: BaseException) -> str:
     _log.debug("Ray on a worker that died: %s", error)
     if isinstance(error, ray.exceptions.OutOfMemoryError):
         return "Ray ended it, as the memory of its node ran out"
-    if worker.node and isinstance(error, ray.exceptions.ActorDiedError):
-        return f"its process on node {worker.node[:12]} ended"
+    if isinstance(error, ray.exceptions.ActorDiedError):
+        return f"its process on node {worker.node[:12]} ended" if worker.node else "it ended before it had said where"
     return _COLOURS.sub("", describe(error))
 
 

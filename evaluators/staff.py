@@ -2,6 +2,7 @@
 
 import logging
 import time
+from contextlib import ExitStack
 from typing import Generic, TypeVar, final
 
 from evolion.evaluators.seats import Seat, Seats
@@ -87,7 +88,7 @@ class Staff(Generic[W]):
     def failed_start(self, seat: Seat[W], death: Death) -> None:
         """Deal with a worker that died before it was ready."""
         _log.warning("a worker died while starting (%s); another one is started", death.reason)
-        if not death.innocent:
+        if not (death.innocent and death.node):
             self._pause()
         if self.numerics is None and self._failed_starts >= FAILED_STARTS_ALLOWED:
             raise EvaluatorUnavailable(
@@ -107,9 +108,10 @@ class Staff(Generic[W]):
 
     def close(self) -> None:
         """Do without any worker."""
-        for seat in self.seats:
-            self.remove(seat)
-        self.kind.close()
+        with ExitStack() as stack:  # One that cannot be ended leaves no other behind, nor what they share.
+            stack.callback(self.kind.close)
+            for seat in self.seats:
+                stack.callback(self.remove, seat)
 
     def _pause(self) -> None:
         """Count a start that failed: if many do, one after another, the next ones wait."""

@@ -83,8 +83,8 @@ class Answers:
 class Death:
     """A worker is gone, or will be as soon as it is killed.
 
-    `reason` is for the log. `innocent`: no job can have been the cause, as the worker had begun with none, or was lost
-    with its machine, which is named by `node`.
+    `reason` is for the log. `innocent`: no job is taken for the cause, as the worker had begun with none, was ended
+    because the memory of its machine ran out, or was lost with its machine, which is named by `node`.
     """
 
     reason: str

@@ -9,6 +9,7 @@ from laws.evaluator_laws import EvaluatorLaws, Start, job, run
 from laws.job_functions import fixed_tag
 from stub_evaluator import StubEvaluator, stub_score
 
+from evolion.evaluators import device_classes
 from evolion.evaluators.device_classes import DeviceClasses
 from evolion.evaluators.inline import inline_evaluator
 from evolion.evaluators.types import Evaluator, Job, PoolStatus, Score
@@ -118,6 +119,20 @@ def test_a_class_that_gives_up_is_not_waited_for() -> None:
     with DeviceClasses({"": Silent(0.0), "other": Timed(0.0)}) as evaluator:
         evaluator.submit(job(0, "digits-mlp"))
         assert evaluator.collect() == []
+
+
+def test_a_class_without_jobs_is_looked_after(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its workers die and its part of the cluster grows while another class is at work; one never used needs nobody."""
+    monkeypatch.setattr(device_classes, "_TEND", 0.02)
+    working, idle, unused = Timed(0.2), Timed(0.0), Timed(0.0)
+    with DeviceClasses({"": working, "idle": idle, "unused": unused}) as evaluator:
+        evaluator.submit(replace(job(0, "digits-mlp"), device="idle"))
+        evaluator.collect()
+        before = idle.asked
+        evaluator.submit(job(1, "digits-mlp"))
+        assert [item.number for item, _ in evaluator.collect()] == [1]
+    assert 2 <= idle.asked - before <= 12
+    assert unused.asked == 0
 
 
 def test_what_classes_say_of_themselves_is_put_together() -> None:

@@ -66,6 +66,7 @@ class Script:
     users: list[Actor] = field(default_factory=list)
     started: list[Actor] = field(default_factory=list)
     living: list[Actor] = field(default_factory=list)
+    closed: bool = False
 
     def start(self) -> Actor:
         numerics = self.numerics.pop(0) if self.numerics else "script"
@@ -84,7 +85,8 @@ class Script:
     def diagnose(self) -> str:
         return ": the script has none"
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        self.closed = True
 
 
 def answers(jobs: int, seconds: float = 0.0, *, resident: int = MIB, set_up: bool = False) -> Answers:
@@ -184,7 +186,53 @@ def test_a_job_that_takes_every_machine_down_is_given_up() -> None:
         scores = run(pool, [job(1)])
         assert pool.status.quarantined == 1
     assert scores[1].status is Status.CRASHED
-    assert scores[1].message == "quarantined: was on 10 machines when they were lost"
+    assert scores[1].message == "quarantined: was on 10 machines when they were lost or out of memory"
+
+
+def test_a_machine_that_is_out_of_memory_blames_no_neighbour() -> None:
+    """Ray ends whom it likes: jobs are tried again, each alone, and only one that fails on and on is given up."""
+    ended = Death("Ray ended it", innocent=True)
+    script = Script([AS_USUAL, AS_USUAL, ended, ended, ended])
+    with PoolEvaluator(script, 1, Limits()) as pool:
+        assert all(score.status is Status.OK for score in run(pool, [job(number) for number in range(5)]).values())
+        assert (pool.status.nodes_lost, pool.status.deaths, pool.status.quarantined) == (0, 3, 0)
+        assert script.batches == [[0], [1], [2, 3, 4], [2], [2], [2], [3], [4]]
+        script.events = [ended] * pool_module.LOSSES_ALLOWED
+        assert run(pool, [job(5)])[5].status is Status.CRASHED
+
+
+def test_a_pool_without_jobs_looks_after_its_workers() -> None:
+    """A class of workers that has nothing to do for hours is ready, and as large as its cluster, when it has."""
+    script = Script(room=1)
+    with PoolEvaluator(script, 1, Limits()) as pool:
+        assert pool.collect(0.0) == []
+        assert pool.status.ready == 0  # Who is not needed yet is no error either.
+        run(pool, [job(0)])
+        script.room = 3
+        script.living[0].said.append(Death("abort"))
+        for _ in range(4):
+            assert pool.collect(0.0) == []
+        assert (pool.workers, pool.status.ready, len(script.started)) == (3, 3, 4)
+
+
+def test_a_pool_that_nobody_asked_for_long_hears_its_workers_first() -> None:
+    """Those that were ready in time are not found missing because the driver was busy until the time was over."""
+    script = Script()
+    with PoolEvaluator(script, 1, Limits(start=0.01)) as pool:
+        script.started[0].said = [Ready("script", MIB)]
+        time.sleep(0.05)
+        assert pool.numerics == "script"
+
+
+def test_closing_ends_all_workers_whatever_one_says() -> None:
+    """One that cannot be ended leaves no other behind, nor what they share."""
+    script = Script()
+    pool = PoolEvaluator(script, 3, Limits())
+    script.living.remove(script.started[1])  # Its end raises ValueError.
+    with pytest.raises(ValueError, match="not in list"):
+        pool.close()
+    assert [actor.killed for actor in script.started] == [True] * 3
+    assert script.closed
 
 
 def test_a_batch_without_an_answer_in_time_is_tried_job_by_job() -> None:

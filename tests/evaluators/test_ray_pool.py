@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,9 @@ from laws.job_functions import behave, fixed_tag
 
 from evolion.evaluators.pool import Limits, PoolEvaluator
 from evolion.evaluators.ray_connection import check_address
-from evolion.evaluators.ray_pool import RayWorker, ray_evaluator
+from evolion.evaluators.ray_pool import RayWorker, RayWorkers, ray_evaluator
 from evolion.evaluators.types import EvaluatorUnavailable, Job, Score
+from evolion.evaluators.worker import Death, Event, Work
 
 
 @pytest.fixture
@@ -59,6 +61,59 @@ class TestRayEvaluator(EvaluatorLaws, WorkerLaws):
 @pytest.mark.slow
 class TestLimitsAndRealScoresOnRay(LimitLaws, RealScoreLaws):
     pass
+
+
+WORK = Work("module:function", "module:tag", {})
+
+
+class Silent:
+    """Stands for an actor whose calls come to nothing, or are refused."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.error = error
+        self.place = self.start = self
+
+    def remote(self, *_: object) -> "Silent":
+        if self.error is not None:
+            raise self.error
+        return self
+
+    def future(self) -> "Future[Event]":
+        return Future()
+
+
+@pytest.mark.parametrize(("node", "where"), [("0123456789abcdef", "on node 0123456789ab"), ("", "before it had said")])
+def test_what_became_of_an_actor_is_said_in_words(node: str, where: str) -> None:
+    """Ray's own words are of many lines with ids; a worker ended for want of memory may be anyone's neighbour."""
+    import ray
+
+    living: set[RayWorker] = set()
+    kind = RayWorkers(WORK, owned=False, _living=living, _looked=float("inf"))
+    worker = RayWorker(Silent(), living, lambda *_: None)
+    worker.node = node
+    for error, innocent, words in [
+        (ray.exceptions.ActorDiedError(), False, where),
+        (ray.exceptions.OutOfMemoryError("one\ntwo"), True, "the memory of its node ran out"),
+    ]:
+        for doubtful in ({}, {worker: 0.0}):
+            kind._doubtful = doubtful
+            future: Future[Event] = Future()
+            future.set_exception(error)
+            ((_, death),) = kind._outcome(worker, future)
+            assert isinstance(death, Death)
+            assert death.innocent is innocent
+            assert words in death.reason
+            assert "actor_id" not in death.reason
+
+
+def test_an_actor_that_ray_refuses_is_no_place_for_one() -> None:
+    """A head that does not answer for a moment ends no run: a pool asks again."""
+    import ray
+
+    kind = RayWorkers(WORK, owned=False, _actor=Silent(ray.exceptions.RaySystemError("the head is away")))
+    with pytest.raises(OSError, match=r"Ray takes none: RaySystemError: .*the head is away"):
+        kind.start()
+    assert not kind._living
 
 
 @contextmanager
