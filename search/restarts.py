@@ -13,6 +13,7 @@ from typing import Any, Literal, final
 from evolion.search.adaptation import inner_state
 from evolion.search.leaders import joined_by, reordered
 from evolion.search.population import Member
+from evolion.search.proposals import PROPOSAL
 from evolion.search.regularized_evolution import Population, RegularizedEvolution
 from evolion.search.types import Candidate, Fitness, Programs
 
@@ -90,7 +91,8 @@ class Restarts:
 
     A population that comes from the best holds it in every seat, as the first one holds the seed program. What was
     asked for before a restart and is told after it may be the best of the run, but joins the new population only as a
-    child of what that comes from: descendants of the old population would take it over.
+    child of what that comes from: descendants of the old population would take it over. What a proposer made, which is
+    shown the best of the run whatever the population, always joins: else hardly a proposal would after a restart.
     """
 
     evolution: RegularizedEvolution
@@ -111,7 +113,8 @@ class Restarts:
             state = replace(state, champions=joined_by(state.champions, newcomer))
             parents = [number for number in (candidate.parent, candidate.mate) if number is not None]
             # Numbers above `after` are told only of members: whoever else was in flight has never been a parent.
-            if all(number == state.start or number > state.after for number in parents):
+            of_here = all(number == state.start or number > state.after for number in parents)
+            if of_here or candidate.mutation == PROPOSAL:
                 population = self.evolution.tell(state.population, candidate, fitness)
                 state = replace(state, population=population, leaders=joined_by(state.leaders, newcomer))
         newest = max(state.after, state.leaders[0].number if state.leaders else 0)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from evolion.primitives.parser import parse
+from evolion.search.proposals import PROPOSAL
 from evolion.search.registry import SearchSettings, make_search
 from evolion.search.restarts import RestartingPopulation, RestartSettings, restarts_of
 from evolion.search.types import Candidate, Fitness, Search
@@ -151,6 +152,17 @@ def test_descendants_of_the_old_population_do_not_join() -> None:
     assert [member.number for member in joined.population.members] == [16]
     assert search.tell(joined, child(17, parent=16, mate=4), (0.1,)).population == joined.population
     assert len(search.tell(joined, child(17, parent=16, mate=0), (0.1,)).population.members) == 2
+
+
+def test_proposals_join_whatever_they_come_from() -> None:
+    """A proposer is shown the best of the run: what it makes of them would otherwise be lost after every restart."""
+    search = search_of("seed")
+    before = told(search, {4: (1.0,)}, 14)
+    assert before.after == 14
+    state = search.tell(before, Candidate(15, PROGRAM, 4, PROPOSAL, ""), (0.5,))
+    assert [member.number for member in state.population.members] == [15]
+    assert state.leaders[0].number == state.champions[0].number == 15
+    assert [member.number for member in search.tell(state, child(16, 15), (2.0,)).population.members] == [15, 16]
 
 
 def test_the_latest_restarts_are_kept_and_all_are_counted() -> None:
