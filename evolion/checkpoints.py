@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from evolion.config import AblationConfig, RetestConfig, RunConfig
+from evolion.config import AblationConfig, ProposerConfig, RetestConfig, RunConfig
 from evolion.confirmations import Known
 from evolion.evaluators.stages import Hurdles
 from evolion.records import Standing
@@ -131,7 +131,13 @@ def asked_at(store: RunStore) -> int:
 def _digest(config: RunConfig) -> str:
     """Return a digest of what the state of a search hangs on: all but its end and what comes after."""
     search = replace(config.search, budget=1)
-    plain = replace(config.determining(), search=search, retest=RetestConfig(), ablation=AblationConfig())
+    plain = replace(
+        config.determining(),
+        search=search,
+        retest=RetestConfig(),
+        ablation=AblationConfig(),
+        proposer=ProposerConfig(),  # what it proposed is in the rows of the candidates
+    )
     return hashlib.sha256(json.dumps(asdict(plain), sort_keys=True).encode()).hexdigest()[:32]
 
 

@@ -1,4 +1,4 @@
-"""What may change when a run goes on: a larger budget, and what its workers are made of."""
+"""What may change when a run goes on: a larger budget, what its workers are made of, and who proposes programs."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from evolion.config import RunConfig
 from evolion.config_text import to_toml, with_overrides
 from evolion.confirmations import confirmation_seeds
 from evolion.errors import ConfigError, RunError
+from evolion.proposals import check_proposer
 from evolion.run_files import CONFIG, write_atomically
 from evolion.store import RunStore
 
@@ -25,23 +26,26 @@ def continued_config(config: RunConfig, overrides: Sequence[str]) -> RunConfig:
 
     Args:
         config: That of the run.
-        overrides: KEY=VALUE pairs; `search.budget` may grow, `workers` may be others.
+        overrides: KEY=VALUE pairs; `search.budget` may grow, `workers` and `proposer` may be others.
 
     Raises:
         ConfigError: If an override changes anything else, or makes the budget smaller.
+        InputError: If a library that another proposer needs is not installed.
 
     """
     wanted = with_overrides(config, overrides)
     search = replace(wanted.search, budget=config.search.budget)
-    if replace(wanted, search=search, workers=config.workers) != config:
+    if replace(wanted, search=search, workers=config.workers, proposer=config.proposer) != config:
         raise ConfigError(
-            "--set: a run that was begun goes on as it was begun; only search.budget may grow and workers.… may change "
-            "(for anything else fork it: evolion fork DIR:NUMBER --out OTHER)"
+            "--set: a run that was begun goes on as it was begun; only search.budget may grow and workers.… and "
+            "proposer.… may change (for anything else fork it: evolion fork DIR:NUMBER --out OTHER)"
         )
     if wanted.search.budget < config.search.budget:
         raise ConfigError(
             f"search.budget: the run has {config.search.budget:,}, it cannot shrink to {wanted.search.budget:,}"
         )
+    if wanted.proposer != config.proposer:
+        check_proposer(wanted)
     return wanted
 
 

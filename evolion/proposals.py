@@ -214,6 +214,8 @@ def proposals_of(
 ) -> Iterator[Proposals]:
     """Give the proposals of a run inside the block; without an endpoint in its configuration, none.
 
+    A run that holds all of its candidates has nothing to ask, so it needs neither endpoint nor library.
+
     Args:
         config: That of the run.
         seed: Its warm start.
@@ -229,13 +231,13 @@ def proposals_of(
     rules = Rules.of(seed, mutation)
     settings = config.proposer
     with ExitStack() as closing:
-        if proposer is None and settings.endpoint:
+        if proposer is None and settings.endpoint and store.last_number() + 1 < config.search.budget:
             from evolion.proposer_http import chat_proposer
 
             made = chat_proposer(settings, rules)
             closing.callback(made.closed.set)
             proposer = made
         found = Proposals(store, proposer, rules, settings.every, settings.programs, settings.parents, background)
-        if proposer is not None:
+        if proposer is not None or settings.endpoint:
             found.restore()
         yield found

@@ -147,7 +147,8 @@ def check_format(connection: sqlite3.Connection, folder: Path) -> int:
 def check_config_file(folder: Path, text: str, config: RunConfig) -> None:
     """Write `config.toml` where it is missing; raise RunError where it says something else than the run began with.
 
-    One with a smaller budget or other workers is that of before these changed, by a process that came no further.
+    One with a smaller budget, other workers or another proposer is that of before these changed, by a process that came
+    no further.
     """
     path = folder / CONFIG
     if not path.exists():
@@ -157,7 +158,7 @@ def check_config_file(folder: Path, text: str, config: RunConfig) -> None:
     if found == config:
         return
     budget = config.search.budget
-    before = replace(found, search=replace(found.search, budget=budget)).determining()
+    before = replace(found, search=replace(found.search, budget=budget), proposer=config.proposer).determining()
     if found.search.budget > budget or before != config.determining():
         raise RunError(
             f"{path} was changed after the run began: take the changes back, or start another run with it (a larger "

@@ -17,10 +17,13 @@ from interruptions import begun, events, record, resumed, short
 from stub_evaluator import StubEvaluator, stub_config
 
 import evolion
-from evolion.config import RunConfig
+from evolion.checkpoints import read_checkpoint
+from evolion.config import RunConfig, program_of
 from evolion.config_algorithms import ProposerConfig
+from evolion.config_text import from_toml
+from evolion.continuation import continued_config
 from evolion.driver import discover
-from evolion.errors import RunError
+from evolion.errors import InputError, RunError
 from evolion.evaluators.types import Job, Score
 from evolion.primitives.program import Program
 from evolion.progress import Phase, Progress
@@ -28,6 +31,7 @@ from evolion.proposals import proposals_of
 from evolion.run_status import status_lines, status_of
 from evolion.search.proposals import PROPOSAL, Parent, ProposerError
 from evolion.search.registry import ALGORITHMS, CONTROLS
+from evolion.search_settings import algorithm_of
 from evolion.store import RunStore
 
 GARBAGE = "def train(w, g):\n    return nothing\n"
@@ -271,6 +275,39 @@ def test_a_killed_driver_loses_no_proposal(tmp_path: Path, monkeypatch: pytest.M
     used = [text for _, _, text in after]
     assert used == texts[: len(used)]
     assert len(used) >= 2 * answered
+
+
+def test_an_endpoint_that_moved_is_set_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is asked is no part of what a run is: it goes on at its checkpoint, and both files say the new endpoint."""
+    monkeypatch.setattr("evolion.funnel.interval", lambda told: 20)
+    monkeypatch.setattr("evolion.proposer_http.ChatProposer.propose", lambda *_: ())
+    config = replace(short(stub_config(120)), proposer=ProposerConfig("http://localhost:1/v1", "m", every=10))
+    folder = begun(config, tmp_path / "run", after=50)
+    before, told = (folder / "config.toml").read_text(), record(folder, "checkpoint")["told"]
+    assert not resumed(folder, 'proposer.endpoint="http://localhost:2/v1"', "proposer.every=20", after=0)
+    with RunStore.open(folder, readonly=True) as run:
+        assert (run.config.proposer.endpoint, run.config.proposer.every) == ("http://localhost:2/v1", 20)
+        assert (folder / "config.toml").read_text() == run.get_config()
+        checkpoint = read_checkpoint(run, algorithm_of(run.config, program_of(run.config.search.warm_start)))
+    assert checkpoint is not None
+    assert checkpoint.told >= told > 0
+    (folder / "config.toml").write_text(before)  # as a process leaves it that died between the two files
+    assert resumed(folder, 'proposer.endpoint=""')
+    assert from_toml((folder / "config.toml").read_text()).proposer.endpoint == ""
+
+
+def test_who_asks_nothing_needs_no_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The retest of a run whose search is over goes on without httpx; another endpoint for it is refused at once."""
+    monkeypatch.setattr("evolion.proposer_http.ChatProposer.propose", lambda *_: ())
+    config = replace(short(stub_config(40)), proposer=ProposerConfig("http://localhost:1/v1", "m", every=10))
+    folder = begun(config, tmp_path / "run", after=None)
+    with RunStore.open(folder) as run:
+        run.forget_record("winner")
+        run.forget_record("table")
+    monkeypatch.setattr("evolion.proposer_http.find_spec", lambda name: None)
+    assert resumed(folder)
+    with pytest.raises(InputError, match="needs httpx"):
+        continued_config(config, ['proposer.endpoint="http://localhost:2/v1"'])
 
 
 def test_an_endpoint_that_hangs_delays_nothing(tmp_path: Path) -> None:
