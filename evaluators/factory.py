@@ -1,7 +1,7 @@
 """The evaluator for what a user asks for."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 
@@ -33,6 +33,7 @@ def make_evaluator(
     batch: int | None = None,
     function: EvaluateFunction | None = None,
     tasks: Iterable[str] = (),
+    numerics: Mapping[str, str] | None = None,
 ) -> Evaluator:
     """Return an evaluator with workers of one or several classes: Ray actors if there is an address, else processes.
 
@@ -47,6 +48,8 @@ def make_evaluator(
             the calling process too, and with a function of its own.
         function: What scores a job, by classes that train no batches; `evaluate_job` unless given.
         tasks: Those whose data every node of Ray is to have once, instead of every worker.
+        numerics: By device, what the workers of a cluster are to compute with; without it what the first of a class
+            does. Others are not used.
 
     Raises:
         ValueError: For settings that make no sense, or that processes cannot have.
@@ -68,7 +71,7 @@ def make_evaluator(
         return inline_evaluator(function=function)
     check_classes(classes)
     if ray_address is not None:
-        return _of_actors(classes, ray_address, limits, function, tasks)
+        return _of_actors(classes, ray_address, limits, function, tasks, numerics or {})
     return _of_processes(classes, limits, function)
 
 
@@ -78,6 +81,7 @@ def _of_actors(
     limits: Limits | None,
     function: EvaluateFunction | None,
     tasks: Iterable[str],
+    numerics: Mapping[str, str],
 ) -> Evaluator:
     named = sum(math.ceil((one.count or 0) * one.cpus) for one in classes)
     all_named = all(one.count is not None for one in classes)
@@ -95,6 +99,7 @@ def _of_actors(
                 data=data,
                 worker_class=one,
                 beside=[other for other in classes if other is not one],
+                numerics=numerics.get(one.device),
             )
             undo.callback(pool.close)
         return DeviceClasses(pools, undo.pop_all().close)

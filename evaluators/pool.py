@@ -12,8 +12,8 @@ This is all bookkeeping, without a process of its own. What kind of workers ther
   knows which job of a batch it is at, they are tried again, each alone: that blames none, so that it may be soon.
 - A job that took too much memory is answered with status crashed, and its worker is killed and replaced.
 - A worker that holds too much after a job is killed and replaced before its next one.
-- Where no worker has ever started, in time or at all, nothing ever will, and that is an error. Later on, the pool
-  waits for workers, however long it takes, and says so.
+- Where no worker has ever started, in time or at all, nothing ever will, and that is an error. Later on, and where
+  places come late, the pool waits for workers, however long it takes, and says so.
 
 Times here are monotonic: a clock that is set does nothing.
 """
@@ -54,12 +54,15 @@ W = TypeVar("W", bound=Worker)
 
 @final
 class PoolEvaluator(Generic[W]):
-    """An `Evaluator` over workers of one kind: `workers` of them, or as many as the kind says that there could be."""
+    """An `Evaluator` over workers of one kind: `workers` of them, or as many as the kind says that there could be.
 
-    def __init__(self, kind: Workers[W], workers: int, limits: Limits) -> None:
+    `numerics`: what they are to compute with; without it, what the first one that is ready does.
+    """
+
+    def __init__(self, kind: Workers[W], workers: int, limits: Limits, numerics: str | None = None) -> None:
         self._limits = limits
         self._streams = kind.streams
-        self._staff = Staff(kind, workers, limits)
+        self._staff = Staff(kind, workers, limits, numerics)
         self._seats = self._staff.seats
         self._queue = JobQueue(limits.batch_seconds, limits.batch_jobs)
         self._pending = 0
@@ -227,6 +230,8 @@ class PoolEvaluator(Generic[W]):
             seat = self._seats.of(worker)
             if seat is not None:
                 self._handle(seat, event)
+            elif isinstance(event, Death):
+                self._staff.forget(worker)
         now = time.monotonic()
         for seat in self._seats.overdue(now):
             if self._late(seat):
@@ -237,7 +242,7 @@ class PoolEvaluator(Generic[W]):
     def _handle(self, seat: Seat[W], event: Event) -> None:
         match event:
             case Placed():
-                self._seats.place(seat, time.monotonic())
+                self._staff.place(seat, event)
             case Ready():
                 self._welcome(seat, event)
             case Answers():

@@ -116,6 +116,11 @@ class ProcessWorkers:
         """Answers come one by one."""
         return True
 
+    @property
+    def patient(self) -> bool:
+        """This machine is there."""
+        return False
+
     def start(self) -> ProcessWorker:
         """Spawn a process; it says when it is ready."""
         context = multiprocessing.get_context("spawn")

@@ -61,6 +61,7 @@ def ray_evaluator(
     data: References | None = None,
     worker_class: WorkerClass = _PLAIN,
     beside: Sequence[WorkerClass] = (),
+    numerics: str | None = None,
 ) -> "PoolEvaluator[RayWorker]":
     """Start `workers` actors and return an `Evaluator` over them, without waiting for them to be ready.
 
@@ -72,7 +73,8 @@ def ray_evaluator(
     the cluster at this address. Where this process is connected to Ray already, that connection is used and left open.
     `function` and `tag` as in `process_evaluator`. What each actor takes is said by its class; those for which there is
     no room yet start when some becomes free. `beside`: classes that take their places on the same nodes. `data`: what
-    was placed in the object store for them. A class of batches has functions of batches.
+    was placed in the object store for them. A class of batches has functions of batches. `numerics`: those which the
+    workers of a cluster are to have, see `Staff`; without it those of the first.
 
     Raises EvaluatorUnavailable if ray is missing or nobody answers at the address, ValueError for less than one worker
     or a function that a worker cannot import.
@@ -86,8 +88,9 @@ def ray_evaluator(
     score, says = (train_batch, batch_numerics) if one.batch else (default_function(), numerics_tag)
     work = Work(reference(function or score), reference(tag or says), one.settings(settings()))
     owned = connect(address, processors() if one.count is None else math.ceil(one.count * one.cpus))
-    kind = RayWorkers(work, owned, one, tuple(beside), data or {})
-    return PoolEvaluator(kind, one.count or kind.wanted() or 1, limits)
+    joined = address != "local"
+    kind = RayWorkers(work, owned, one, tuple(beside), data or {}, joined)
+    return PoolEvaluator(kind, one.count or kind.wanted() or 1, limits, numerics if joined else None)
 
 
 class RemoteWorker:
@@ -183,6 +186,7 @@ class RayWorkers:
         worker_class: What each takes of its node. Without a count there are as many as the cluster has room for.
         beside: Classes that take their places on the same nodes.
         data: What was placed in the object store for them.
+        patient: The cluster was joined: its nodes may come late.
 
     """
 
@@ -191,6 +195,7 @@ class RayWorkers:
     worker_class: WorkerClass = _PLAIN
     beside: tuple[WorkerClass, ...] = ()
     data: References = field(default_factory=dict)
+    patient: bool = False
     _living: set[RayWorker] = field(default_factory=set)
     _ended: "SimpleQueue[tuple[RayWorker, Future[Event]]]" = field(default_factory=SimpleQueue)
     _doubtful: dict[RayWorker, float] = field(default_factory=dict)

@@ -30,6 +30,7 @@ class Seat(Generic[W]):
         shapes: What it has set up, as far as it has said.
         answers: How many jobs it has answered.
         resident: What it holds, in bytes.
+        node: The machine that it is on, "" if there is only one or it has not said.
 
     """
 
@@ -43,6 +44,7 @@ class Seat(Generic[W]):
     shapes: set[Shape] = field(default_factory=set)
     answers: int = 0
     resident: int = 0
+    node: str = ""
     _noted: float | None = None
 
 

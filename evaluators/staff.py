@@ -1,13 +1,14 @@
 """How many workers a pool has: starting them, replacing them, following a cluster that grows and shrinks."""
 
 import logging
+import math
 import time
 from contextlib import ExitStack
 from typing import Generic, TypeVar, final
 
 from evolion.evaluators.seats import Seat, Seats
 from evolion.evaluators.types import EvaluatorUnavailable
-from evolion.evaluators.worker import Death, Ready
+from evolion.evaluators.worker import Death, Placed, Ready
 from evolion.evaluators.workers import Limits, Worker, Workers
 
 __all__ = ["Staff"]
@@ -27,25 +28,40 @@ class Staff(Generic[W]):
     """The workers of a pool: `wanted` of them, or as many as their kind says that there could be.
 
     Until a first worker is ready, workers that do not start are an error. After that nothing is: where workers go and
-    none can be had, `waiting` says so, and they are asked for again and again, ever more slowly.
+    none can be had, `waiting` says so, and they are asked for again and again, ever more slowly. Where places come
+    late, as machines have to boot, the time for the first start begins when a worker has found a place.
+
+    All compute with the numerics that are `expected`, else with those of the first. Where places come late, a worker
+    with others is kept where it is, without jobs: in its place another like it would be started again and again.
 
     `tick` and what deals with an event raise EvaluatorUnavailable.
     """
 
-    def __init__(self, kind: Workers[W], wanted: int, limits: Limits) -> None:
+    def __init__(self, kind: Workers[W], wanted: int, limits: Limits, expected: str | None = None) -> None:
         self.kind = kind
         self.wanted = wanted
         self.seats: Seats[W] = Seats()
         self.numerics: str | None = None
         self.waiting = "no worker is ready yet"
         self._limits = limits
-        now = time.monotonic()
-        self.start_deadline = now + limits.start
-        self._next_start = now
+        self._expected = expected
+        self._begun = self._next_start = time.monotonic()
+        self._first_placed: float | None = None
+        self._refused: dict[W, str] = {}
+        self._said_refused: set[tuple[str, str]] = set()
         self._failed_starts = 0
         self._complete = False
         self._without_since: float | None = None
-        self._said = False
+        self._said = ""
+
+    @property
+    def start_deadline(self) -> float:
+        """When it is an error that no worker is ready yet; infinite while none has a place and places come late."""
+        begun: float | None = self._begun
+        if self.kind.patient:
+            starting = self.seats.longest_starting()
+            begun = starting.since if starting else self._first_placed if self._refused else None
+        return math.inf if begun is None else begun + self._limits.start
 
     def fill(self, now: float) -> None:
         """Ask for the workers that are missing."""
@@ -53,7 +69,7 @@ class Staff(Generic[W]):
             try:
                 worker = self.kind.start()
             except OSError as error:
-                if self.numerics is None:
+                if self.numerics is None and not self.kind.patient:
                     raise EvaluatorUnavailable(f"no worker can be started: {error.strerror or error}") from error
                 _log.warning("no worker can be started now (%s)", error.strerror or error)
                 self._pause()
@@ -67,23 +83,48 @@ class Staff(Generic[W]):
         self.fill(now)
         self._tell(now)
 
+    def place(self, seat: Seat[W], placed: Placed) -> None:
+        """Note that a worker has found a place and begins to start."""
+        now = time.monotonic()
+        seat.node = placed.node
+        self._first_placed = self._first_placed or now
+        self.seats.place(seat, now)
+
     def welcome(self, seat: Seat[W], worker: Ready) -> None:
         """Let a worker that has started take jobs, if it computes with the numerics of the others."""
-        if self.numerics is not None and worker.numerics != self.numerics:
-            said = f"one with [{self.numerics}], another with [{worker.numerics}]"
-            if not self._complete:
-                raise EvaluatorUnavailable(
-                    f"workers compute with different numerics, so their scores cannot be compared: {said}"
-                )
-            _log.error("a worker that joined computes with other numerics than the run and is not used: %s", said)
-            self._pause()
-            self.replace(seat)
+        due = self.numerics or self._expected
+        if due is not None and worker.numerics != due:
+            self._refuse(seat, worker.numerics, due)
             return
         self.numerics = worker.numerics
         self._failed_starts = 0
         self._next_start = time.monotonic()
         self.seats.welcome(seat, worker.resident)
         self._complete = self._complete or self.seats.ready >= self.wanted
+
+    def _refuse(self, seat: Seat[W], numerics: str, due: str) -> None:
+        said = f"one with [{due}], another with [{numerics}]"
+        if not self._complete and not self.kind.patient:
+            raise EvaluatorUnavailable(
+                f"workers compute with different numerics, so their scores cannot be compared: {said}"
+            )
+        if not self.kind.patient or (seat.node, numerics) not in self._said_refused:
+            who = f"a worker on node {seat.node[:12]}" if seat.node else "a worker that joined"
+            _log.error("%s computes with other numerics than the run and is not used: %s", who, said)
+        self._said_refused.add((seat.node, numerics))
+        if not self.kind.patient:
+            self._pause()
+            self.replace(seat)
+            return
+        self.seats.remove(seat)
+        self._refused[seat.worker] = numerics
+        self._resize()
+        self.fill(time.monotonic())
+
+    def forget(self, worker: W) -> None:
+        """Deal with the end of a worker that has no seat."""
+        if self._refused.pop(worker, None) is not None:
+            worker.kill()
 
     def failed_start(self, seat: Seat[W], death: Death) -> None:
         """Deal with a worker that died before it was ready."""
@@ -112,6 +153,8 @@ class Staff(Generic[W]):
             stack.callback(self.kind.close)
             for seat in self.seats:
                 stack.callback(self.remove, seat)
+            for worker in self._refused:
+                stack.callback(worker.kill)
 
     def _pause(self) -> None:
         """Count a start that failed: if many do, one after another, the next ones wait."""
@@ -122,7 +165,8 @@ class Staff(Generic[W]):
         self._next_start = time.monotonic() + pause
 
     def _resize(self) -> None:
-        wanted = self.kind.wanted()
+        room = self.kind.wanted()
+        wanted = None if room is None else max(1, room - len(self._refused))
         if wanted is None or wanted == self.wanted:
             return
         _log.info("workers that there is room for: %d now, %d before", wanted, self.wanted)
@@ -135,7 +179,8 @@ class Staff(Generic[W]):
         if now >= self.start_deadline:
             self._complete = True
             if self.numerics is None:
-                raise EvaluatorUnavailable(f"no worker was ready within {self._limits.start:g} s{self.kind.diagnose()}")
+                why = self._refusals() or self.kind.diagnose()
+                raise EvaluatorUnavailable(f"no worker was ready within {self._limits.start:g} s{why}")
         while (seat := self.seats.longest_starting()) and now >= seat.since + self._limits.start:
             _log.warning("a worker was not ready after %g s; another one is started", self._limits.start)
             self._pause()
@@ -145,12 +190,24 @@ class Staff(Generic[W]):
         """Say when there is nobody to work, and when there is again."""
         if self.seats.ready:
             if self._said:
-                _log.warning("there are workers again: the run goes on")
-            self.waiting, self._without_since, self._said = "", None, False
+                _log.warning("there are workers%s: the run goes on", self._said)
+            self.waiting, self._without_since, self._said = "", None, ""
         elif self._without_since is None:
             self._without_since = now
             self.waiting = "no worker is ready" if self.numerics else "no worker is ready yet"
-        elif self.numerics is not None and not self._said and now - self._without_since >= _SAY_AFTER:
-            self._said = True
-            self.waiting = f"all workers are gone, waiting for others{self.kind.diagnose()}"
+        elif not self._said and now - self._without_since >= _SAY_AFTER:
+            if self.numerics is not None:
+                self._said, what = " again", "all workers are gone, waiting for others"
+            elif self.kind.patient and self.seats.longest_starting() is None:
+                self._said, what = " now", "no node has a place for a worker yet, waiting for one"
+            else:
+                return
+            self.waiting = f"{what}{self._refusals() or self.kind.diagnose()}"
             _log.warning("%s; the run goes on by itself when there are some", self.waiting)
+
+    def _refusals(self) -> str:
+        if not self._refused:
+            return ""
+        others = " and ".join(f"[{numerics}]" for numerics in sorted(set(self._refused.values())))
+        due = self.numerics or self._expected
+        return f": {len(self._refused)} not used, as they compute with {others} and the run with [{due}]"

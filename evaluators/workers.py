@@ -32,6 +32,11 @@ class Workers(Protocol[W]):
         """Whether a worker tells each answer at once, so that the job which a worker is at is always known."""
         ...
 
+    @property
+    def patient(self) -> bool:
+        """Whether places may come late, and on machines of any kind, as on a cluster whose machines have to boot."""
+        ...
+
     def start(self) -> W:
         """Begin to start a worker and return at once; `wait` says when it has a place and when it is ready.
 
@@ -66,7 +71,8 @@ class Limits:
     Attributes:
         job: Time until the answer to a job; None for ever.
         set_up: Time for the first job of a shape, in addition.
-        start: Time until a first worker is ready; also what any worker may take to start where it has found a place.
+        start: Time until a first worker is ready, on a cluster from when one has found a place; also what any worker
+            may take to start where it has found a place.
         memory: What a job may take beyond what its worker held when it began, as the sum of what it asks for and as
             what it uses, shared memory included; memory of a GPU and of other processes does not count. None: no limit.
         memory_set_up: Memory for the first job of a shape, in addition.

@@ -188,7 +188,10 @@ def resume(
         config = continued_config(begun.config, overrides)
         if begun.winner() is not None and config.search.budget == begun.config.search.budget:
             return _result(begun)
-    with open_scores(store) as scores, open_evaluator(evaluator, workers, ray, batch, config) as working:
+    with (
+        open_scores(store) as scores,
+        open_evaluator(evaluator, workers, ray, batch, config, begun.environment) as working,
+    ):
         # Before anything opens the run for writing: that brings it to this version's format, for good.
         check_environment(begun, working)
         extend(folder, config)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from hashlib import blake2b
@@ -28,9 +28,17 @@ __all__ = ["check_devices", "check_environment", "environment_of", "open_evaluat
 
 @contextmanager
 def open_evaluator(
-    given: Evaluator | None, workers: int | None, ray: str | None, batch: int | None, config: RunConfig
+    given: Evaluator | None,
+    workers: int | None,
+    ray: str | None,
+    batch: int | None,
+    config: RunConfig,
+    begun: Mapping[str, str] | None = None,
 ) -> Iterator[Evaluator]:
     """Return what evaluates for a run, and close it at the end unless it was given; see `evolion.driver.discover`.
+
+    `begun`: what `environment_of` gave when the run was begun. Of a cluster of several kinds of machines, those are
+    used that compute like that.
 
     Raises:
         InputError: If it cannot be had as it is asked for.
@@ -54,7 +62,9 @@ def open_evaluator(
         if batch is not None:
             made = make_evaluator(batch=batch)
         else:
-            made = make_evaluator(workers, ray, classes=classes, limits=limits, tasks=tasks)
+            names = {device: _numerics_name(device) for device in ("", *_devices(config))}
+            numerics = {device: begun[name] for device, name in names.items() if begun and name in begun}
+            made = make_evaluator(workers, ray, classes=classes, limits=limits, tasks=tasks, numerics=numerics)
     except (EvaluatorUnavailable, ValueError) as error:
         raise InputError(str(error)) from None
     try:
@@ -102,7 +112,7 @@ def _devices(config: RunConfig) -> list[str]:
 
 
 def _numerics_name(device: str) -> str:
-    return f"numerics of {device}"
+    return f"numerics of {device}" if device else "numerics"
 
 
 def check_devices(evaluator: Evaluator, config: RunConfig) -> list[dict[str, Any]]:
@@ -128,7 +138,7 @@ def check_environment(run: RunStore, working: Evaluator) -> None:
     Runs that do not say which code began them, as older versions made them, are compared by their numerics alone.
     """
     for device in ["", *_devices(run.config)]:
-        began = run.environment.get(_numerics_name(device) if device else "numerics")
+        began = run.environment.get(_numerics_name(device))
         if began != working.numerics_of(device):
             of = f" of its workers of class {device!r}" if device else ""
             raise RunError(

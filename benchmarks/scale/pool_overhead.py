@@ -49,6 +49,11 @@ class StubWorkers:
         """As Ray's."""
         return False
 
+    @property
+    def patient(self) -> bool:
+        """They are there."""
+        return False
+
     def start(self) -> StubWorker:
         """A worker that is ready at once."""
         worker = StubWorker(self.line)

@@ -5,7 +5,9 @@ from dataclasses import Field, fields, replace
 import pytest
 from laws.evaluator_laws import job, run
 from laws.job_functions import behave
+from stub_evaluator import StubEvaluator
 
+from evolion.evaluators import factory
 from evolion.evaluators.factory import make_evaluator
 from evolion.evaluators.pool import Limits
 from evolion.evaluators.types import EvaluatorUnavailable
@@ -70,6 +72,22 @@ def test_what_processes_cannot_have_is_refused(one: WorkerClass, what: str) -> N
         make_evaluator(classes=[one], function=behave)
     with pytest.raises(ValueError, match="no class of workers without a device"):
         make_evaluator(classes=[], function=behave)
+
+
+def test_each_class_of_a_cluster_is_told_what_to_compute_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that goes on asks for machines like those that began it, class by class."""
+    told = {}
+
+    def ray_evaluator(*_: object, worker_class: WorkerClass, numerics: str | None, **__: object) -> StubEvaluator:
+        told[worker_class.device] = numerics
+        return StubEvaluator()
+
+    monkeypatch.setattr(factory, "connect", lambda *_: False)
+    monkeypatch.setattr(factory, "place", lambda _: {})
+    monkeypatch.setattr(factory, "ray_evaluator", ray_evaluator)
+    classes = [WorkerClass(), WorkerClass("gpu", gpus=1.0), WorkerClass("other")]
+    make_evaluator(ray_address="auto", classes=classes, numerics={"": "one", "gpu": "another"})
+    assert told == {"": "one", "gpu": "another", "other": None}
 
 
 @pytest.mark.parametrize("limit", fields(Limits), ids=lambda limit: limit.name)

@@ -57,6 +57,7 @@ class Script:
     delay: float = 0.0
     seconds: float = 0.0
     streams: bool = False
+    patient: bool = False
     room: int | None = None
     starts: bool = True
     fatal: set[int] = field(default_factory=set)
@@ -337,6 +338,73 @@ def test_a_worker_that_joins_with_other_numerics_is_not_used(caplog: pytest.LogC
         assert pool.numerics == "script"
     assert sum("computes with other numerics" in record.message for record in caplog.records) == 2
     assert len(script.started) == 4
+
+
+def test_a_cluster_without_a_node_is_waited_for(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Machines that boot take minutes and spot machines may be gone for hours: the run begins when there is one."""
+    monkeypatch.setattr(staff_module, "_SAY_AFTER", 0.02)
+    script = Script(delay=0.005, patient=True, starts=False)
+    with PoolEvaluator(script, 1, Limits(start=0.2)) as pool:
+        pool.submit(job(0))
+        assert pool.collect(timeout=0.5) == []
+        assert pool.status.waiting == "no node has a place for a worker yet, waiting for one: the script has none"
+        script.started[0].said = [Placed("node"), Ready("script", MIB)]
+        assert [item.number for item, _ in pool.collect()] == [0]
+    assert [record.message for record in caplog.records][1:] == ["there are workers now: the run goes on"]
+
+
+def test_a_cluster_whose_workers_do_not_start_is_an_error() -> None:
+    """Who has a place and does not start in time, or dies again and again, will not do so tomorrow either."""
+    script = Script(delay=0.005, patient=True, starts=False)
+    with PoolEvaluator(script, 1, Limits(start=0.1)) as pool:
+        script.started[0].said = [Placed("node")]
+        with pytest.raises(EvaluatorUnavailable, match=r"no worker was ready within 0\.1 s: the script has none"):
+            assert pool.numerics
+    script = Script(patient=True, starts=False)
+    with PoolEvaluator(script, 3, Limits()) as pool:
+        for actor in script.started:
+            actor.said = [Placed("node"), Death("no library")]
+        with pytest.raises(EvaluatorUnavailable, match="3 died in a row while starting, the last with no library"):
+            assert pool.numerics
+
+
+def test_workers_with_other_numerics_than_a_run_are_left_where_they_are(caplog: pytest.LogCaptureFixture) -> None:
+    """Of a cluster of two kinds of machines a run uses the kind that began it, whichever answers first, and the others
+    hold up nothing: no worker is started in their place again, and their places are counted out.
+    """
+    script = Script(patient=True, room=4, numerics=["strange", "strange", "script", "script"])
+    with PoolEvaluator(script, 4, Limits(), "script") as pool:
+        assert pool.numerics == "script"
+        run(pool, [job(number) for number in range(20)])
+        assert (pool.workers, pool.status.ready, len(script.started)) == (2, 2, 4)
+        assert {script.started.index(user) for user in script.users} == {2, 3}
+        script.started[0].said.append(Death("node gone", innocent=True, node="node"))
+        script.room = 3
+        run(pool, [job(number) for number in range(20)])
+        assert (pool.workers, script.started[0].killed, len(script.started)) == (2, True, 4)
+    assert all(actor.killed for actor in script.started)
+    (said,) = [record.message for record in caplog.records if "other numerics" in record.message]
+    assert said.endswith("is not used: one with [script], another with [strange]")
+
+
+def test_a_number_of_workers_is_had_beside_those_that_are_not_used() -> None:
+    """Who asked for two gets two that can be used, as long as the cluster has places."""
+    script = Script(patient=True, numerics=["first", "strange", "first"])
+    with PoolEvaluator(script, 2, Limits()) as pool:
+        run(pool, [job(number) for number in range(20)])
+        assert (pool.numerics, pool.workers, pool.status.ready, len(script.started)) == ("first", 2, 2, 3)
+
+
+def test_a_cluster_of_other_machines_alone_is_an_error() -> None:
+    """A run that was begun elsewhere and finds no machine like that says what it found."""
+    script = Script(patient=True, room=2, delay=0.005, numerics=["strange", "other"])
+    with PoolEvaluator(script, 2, Limits(start=0.1), "script") as pool:
+        script.numerics, script.starts = [], False
+        found = r"within 0\.1 s: 2 not used, as they compute with \[other\] and \[strange\] and the run with \[script\]"
+        with pytest.raises(EvaluatorUnavailable, match=found):
+            assert pool.numerics
 
 
 def test_clocks_that_jump_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
