@@ -16,6 +16,7 @@ from evolion.evaluators.protocol.report import Estimate
 from evolion.pictures.run_material import Evidence, FunnelStep, RunMaterial
 from evolion.pictures.run_words import percent
 from evolion.records import Counts, Event
+from evolion.run_archive import archive_of, archive_table
 from evolion.run_files import is_running, write_atomically
 from evolion.run_history import Spending, read_history, spending
 from evolion.run_lineage import lineage_of, source_of
@@ -110,6 +111,7 @@ def material_of(store: RunStore) -> RunMaterial:
         configuration=to_toml(store.config)[:_LONGEST_CONFIGURATION],
         environment=dict(store.environment),
         commands=_commands(store.folder, finished=winner is not None),
+        archive=archive_table(kept) if (kept := archive_of(store)) else None,
     )
 
 

@@ -9,6 +9,7 @@ from evolion.evaluators.stages import Reason
 from evolion.evaluators.types import PoolStatus
 from evolion.progress import fitness_text
 from evolion.proposals import RECORD as PROPOSALS
+from evolion.run_archive import archive_line, archive_of
 from evolion.run_counts import best_of
 from evolion.run_files import is_running
 from evolion.shared_scores import StoreUse, store_use
@@ -42,6 +43,7 @@ def status_of(store: RunStore) -> dict[str, Any]:
             "scores": counts.scores,
         },
         "proposals": store.get_record(PROPOSALS),
+        "archive": archive_of(store),
         "confirmations": confirmations_of(counts),
         "funnel": funnel(counts, store.config.stages),
         "best": {"number": best.number, "fitness": best.fitness} if best else None,
@@ -103,6 +105,8 @@ def status_lines(data: dict[str, Any]) -> list[str]:
         lines.append(f"confirmed   {confirmations_text(confirmations)}")
     if data["best"]:
         lines.append(f"best        {fitness_text(data['best']['fitness'], data['best']['number'])}")
+    if data["archive"]:
+        lines.append(archive_line(data["archive"]))
     if data["store"]:
         lines.append(f"store       {StoreUse(**data['store'])}")
     if data["workers"]:

@@ -9,6 +9,7 @@ from evolion.evaluators.protocol.report import Estimate
 
 __all__ = [
     "Ablated",
+    "Archive",
     "Evidence",
     "FunnelStep",
     "Leader",
@@ -253,6 +254,24 @@ class MutationUse:
 
 
 @dataclass(frozen=True, slots=True)
+class Archive:
+    """What a search keeps besides its best, as a table.
+
+    Attributes:
+        caption: What it is.
+        heads: Of its columns.
+        rows: Texts.
+        note: What has to be known about it.
+
+    """
+
+    caption: str
+    heads: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
 class RunMaterial:
     """A run.
 
@@ -277,6 +296,7 @@ class RunMaterial:
         configuration: As TOML.
         environment: Versions and device classes.
         commands: What a reader may want to do next, with the command for it.
+        archive: What the search keeps besides its best; None for most algorithms.
 
     """
 
@@ -300,3 +320,4 @@ class RunMaterial:
     configuration: str
     environment: Mapping[str, str]
     commands: tuple[tuple[str, str], ...]
+    archive: Archive | None = None

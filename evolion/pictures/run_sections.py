@@ -174,7 +174,13 @@ def leaderboard(material: RunMaterial) -> str:
         "such values the best is still a little flattered, so the comparison with baselines is made anew. Who came "
         "further stands higher, then who is confirmed, then who has the lower bound."
     )
-    return section("leaderboard", "Leaderboard", f"{table_of_leaders}{paragraph(words)}{_baselines(material)}")
+    body = f"{table_of_leaders}{paragraph(words)}{_archive(material)}{_baselines(material)}"
+    return section("leaderboard", "Leaderboard", body)
+
+
+def _archive(material: RunMaterial) -> str:
+    kept = material.archive
+    return "" if kept is None else shown_table(kept.caption, kept.heads, kept.rows) + paragraph(kept.note)
 
 
 def _leader(row: Leader) -> list[str]:

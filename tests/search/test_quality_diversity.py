@@ -6,7 +6,7 @@ from laws.search_laws import driven
 
 import evolion
 from evolion.primitives.parser import parse
-from evolion.search.cells import Cells, cell_index, cells_of, empty_grid, grid_archive
+from evolion.search.cells import Cells, cell_index, cells_of, diversity_of, empty_grid, grid_archive
 from evolion.search.mutation import MutationConfig, mutation_config
 from evolion.search.quality_diversity import QualityDiversity
 from evolion.search.regularized_evolution import RegularizedEvolution
@@ -90,6 +90,17 @@ def test_the_archive_counts_cells_and_stages() -> None:
     assert best["objective"] == pytest.approx(1.0)
     assert empty_grid(NAMES).stats.num_elites == 0
     assert grid_archive(NAMES, Cells()).stats.num_elites == 0
+
+
+def test_statistics_are_those_of_the_archive() -> None:
+    """What a report says without pyribs is what pyribs says."""
+    run = driven(QualityDiversity(SEED, 1), 60, score=lambda one: (-float(one.number % 3), one.number / 7))
+    for names in (NAMES, NAMES[:2]):
+        state = driven(QualityDiversity(SEED, 1, descriptors=names), 40).state if names != NAMES else run.state
+        found, stats = diversity_of(names, state), grid_archive(names, state).stats
+        assert (found.filled, found.filled / found.cells) == (stats.num_elites, stats.coverage)
+        assert found.score == pytest.approx(stats.qd_score)
+    assert diversity_of(NAMES, Cells()).score == 0.0
 
 
 def test_every_bin_is_a_cell() -> None:
