@@ -110,7 +110,7 @@ class Confirmations:
     cost: Cost = field(default_factory=Cost)
     _chosen: set[_Key] = field(default_factory=set)
     _evidence: dict[_Key, _Found] = field(default_factory=dict)
-    _trained: dict[str, set[_Trained]] = field(default_factory=dict)
+    _trained: dict[str, tuple[_Trained, ...]] = field(default_factory=dict)
     _waiting: deque[Waiting] = field(default_factory=deque)
     _deviations: tuple[Noise | None, tuple[float, ...]] = (None, ())
 
@@ -157,7 +157,7 @@ class Confirmations:
     def known(self) -> Known:
         """Return what is known, for a checkpoint."""
         evidence = tuple((*key, found.reason, found.value) for key, found in self._evidence.items())
-        trained = tuple((behaviour, tuple(sorted(found, key=repr))) for behaviour, found in self._trained.items())
+        trained = tuple(self._trained.items())
         return Known(self.noise, self.contest, self.cost, evidence, trained, tuple(self._waiting))
 
     def restore(self, known: Known) -> None:
@@ -166,7 +166,7 @@ class Confirmations:
         self._evidence = {
             (behaviour, stage): _Found(reason, value) for behaviour, stage, reason, value in known.evidence
         }
-        self._trained = {behaviour: set(found) for behaviour, found in known.trained}
+        self._trained = dict(known.trained)
         self._chosen = set(self._evidence)
         for waiting in known.waiting:
             self._begin(waiting, Subject(parse(waiting.subject[1]), waiting.subject[0]))
@@ -201,11 +201,11 @@ class Confirmations:
 
     def _count(self, waiting: Waiting, found: Verdict) -> None:
         # A behaviour that got further later, as the hurdles had moved, shares trainings with its first confirmation.
-        trained = self._trained.setdefault(waiting.subject[0], set())
-        stages = list(zip(waiting.places, waiting.rates, strict=True))
-        new = [score for stage, score in zip(stages, found.scores, strict=False) if stage not in trained]
-        trained.update(stages[: len(found.scores)])
-        self.cost = self.cost.plus(new, confirming=True)
+        trained = self._trained.get(waiting.subject[0], ())
+        stages = zip(waiting.places, waiting.rates, strict=True)
+        new = [(stage, score) for stage, score in zip(stages, found.scores, strict=False) if stage not in trained]
+        self._trained[waiting.subject[0]] = (*trained, *[stage for stage, _ in new])
+        self.cost = self.cost.plus([score for _, score in new], confirming=True)
 
     def _confirmation(self, waiting: Waiting, found: Verdict) -> Confirmation:
         stage = waiting.stage
