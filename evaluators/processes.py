@@ -78,7 +78,7 @@ class ProcessWorker:
         try:
             self.connection.send(assignments)
         except (BrokenPipeError, ConnectionResetError):
-            return  # It has died: `receive` will say so.
+            self.late = True  # It has died: `receive` will say so.
 
     def receive(self) -> list[Event]:
         """The messages that have arrived, or the end of the process."""

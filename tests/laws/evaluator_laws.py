@@ -54,8 +54,9 @@ def gone(process: int) -> bool:
             os.kill(process, 0)
         except ProcessLookupError:
             return True
-        # A child of another process may stay as a zombie until that one reaps it.
-        if Path(f"/proc/{process}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[0] == "Z":
+        # A child of another process may stay as a zombie until that one reaps it, once all of its threads have ended.
+        state = Path(f"/proc/{process}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[0]
+        if state == "Z" and len(list(Path(f"/proc/{process}/task").iterdir())) == 1:
             return True
         time.sleep(0.05)
     return False
