@@ -20,7 +20,7 @@ def make_evaluator(kind: str) -> Any:
         return inline_evaluator(function=sound_score, tag=fixed_tag)
     if ":" in kind:
         return ray_evaluator(2, kind, limits=Limits(job=60.0), function=slow_score, tag=fixed_tag)
-    return process_evaluator(int(kind), limits=Limits(job=1.0, set_up=0.0), function=slow_score, tag=fixed_tag)
+    return process_evaluator(int(kind), limits=Limits(job=4.0, set_up=0.0), function=slow_score, tag=fixed_tag)
 
 
 if __name__ == "__main__":

@@ -149,7 +149,7 @@ def test_a_driver_that_sleeps(undisturbed: Path, config: Path, tmp_path: Path) -
         wait_until_told(driver, tmp_path / "run", 20)
         for _ in range(2):
             driver.send_signal(signal.SIGSTOP)
-            time.sleep(2.0)
+            time.sleep(5.0)
             driver.send_signal(signal.SIGCONT)
             time.sleep(0.3)
         _, said = driver.communicate(timeout=120)
