@@ -20,7 +20,7 @@ from evolion.evaluators.stages import Stage, Verdict, counting
 from evolion.evaluators.window import Window
 from evolion.proxies.score import Score, Status
 
-__all__ = ["Contest", "Noise", "bound", "fresh_stages", "standard_error"]
+__all__ = ["Contest", "Noise", "bound", "fresh_stage", "fresh_stages", "standard_error"]
 
 NOISE_WINDOW = 200
 """The noise of a stage is estimated from this many of the last confirmations."""
@@ -42,8 +42,13 @@ def fresh_stages(stages: Sequence[Stage], verdict: Verdict, seeds: tuple[int, ..
     for place in counting(stages[: verdict.stage + 1]):
         rate = verdict.scores[place].learning_rate
         rates = stages[place].learning_rates if rate is None else (rate,)
-        made.append(replace(stages[place], seeds=seeds, learning_rates=rates, share=None))
+        made.append(fresh_stage(stages[place], rates, seeds))
     return tuple(made)
+
+
+def fresh_stage(stage: Stage, rates: tuple[float, ...] | None, seeds: tuple[int, ...]) -> Stage:
+    """Return a stage with other seeds and learning rates, open to all."""
+    return replace(stage, seeds=seeds, learning_rates=rates, share=None)
 
 
 def logarithms(score: Score, stage: Stage) -> tuple[float, ...]:

@@ -10,10 +10,10 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from evolion.config import CONFIRMATION_SEEDS, RunConfig, fresh_seeds
-from evolion.evaluators.noise import Contest, Noise, bound, fresh_stages, standard_error
+from evolion.evaluators.noise import Contest, Noise, bound, fresh_stage, fresh_stages, standard_error
 from evolion.evaluators.score_keys import ScoreKey
 from evolion.evaluators.stages import Reason, Stage, Staged, Subject, Verdict, counting
 from evolion.primitives.parser import parse
@@ -183,7 +183,7 @@ class Confirmations:
         self._chosen.add(waiting.key)
         self._waiting.append(waiting)
         stages = [
-            replace(self.stages[place], seeds=self.seeds, learning_rates=rates, share=None)
+            fresh_stage(self.stages[place], rates, self.seeds)
             for place, rates in zip(waiting.places, waiting.rates, strict=True)
         ]
         self.staged.enter(-1 - waiting.number, subject, stages, (math.inf,) * len(stages))

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from evolion.checkpoints import RECORD
 from evolion.evaluators.protocol.report import Estimate
 from evolion.pictures.run_material import Leader, MutationUse, Progress, Track
 from evolion.progress import interval_of
@@ -21,8 +22,6 @@ MOST_POINTS = 700
 MOST_CHANGES = 200
 LEADERS = 10
 _LOOKED_AT = 200
-_CHECKPOINT = "checkpoint"
-"""The record of a run that holds the state of its search, as JSON."""
 
 
 def kind_of(mutation: str) -> str:
@@ -61,7 +60,7 @@ class Learned:
 
 def learned(store: RunStore) -> Learned:
     """Return what the state of a search says. Other versions may keep it in another form: what is not found is left."""
-    record = store.get_record(_CHECKPOINT)
+    record = store.get_record(RECORD)
     state = _table(record).get("state")
     weights = _table(_table(state).get("credits")).get("weights")
     inner = _table(_table(state).get("inner", state))

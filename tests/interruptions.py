@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
 from stub_evaluator import StubEvaluator, stub_score
 
 from evolion.config import AblationConfig, RetestConfig, RetestTask, RunConfig
@@ -70,6 +72,16 @@ def exact_score(job: Job) -> Score:
     factor = 1.0 + 1e-9 * hashlib.sha256(execution_key(job.program).encode()).digest()[0]
     runs = tuple(replace(run, loss=run.loss and run.loss * factor) for run in score.runs)
     return replace(score, loss=score.loss * factor, curve=(score.loss * factor,), runs=runs)
+
+
+@contextmanager
+def exact_scores(interval: int | None = None) -> Iterator[None]:
+    """Let stubs give exact scores inside the block, and searches write a checkpoint every `interval` candidates."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("stub_evaluator.stub_score", exact_score)
+        if interval is not None:
+            patch.setattr("evolion.funnel.interval", lambda told: interval)
+        yield
 
 
 def events(folder: Path) -> list[str]:

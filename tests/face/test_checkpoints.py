@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from interruptions import Stopped, begun, exact_score, record, resumed, short
+from interruptions import Stopped, begun, exact_scores, record, resumed, short
 from run_contents import contents
 from stub_evaluator import StubEvaluator, stub_config
 
@@ -25,9 +25,7 @@ BUDGET = 60
 @pytest.fixture(scope="module", autouse=True)
 def often() -> Iterator[None]:
     """A checkpoint every ten candidates, and scores whose last digits hang on the program."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("stub_evaluator.stub_score", exact_score)
-        patch.setattr("evolion.funnel.interval", lambda told: 10)
+    with exact_scores(10):
         yield
 
 

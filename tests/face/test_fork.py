@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from interruptions import begun, events, exact_score, record, resumed, short
+from interruptions import begun, events, exact_scores, record, resumed, short
 from run_contents import contents
 from stub_evaluator import StubEvaluator, stub_config
 
@@ -26,9 +26,7 @@ CONFIG = short(stub_config(BUDGET))
 @pytest.fixture(scope="module", autouse=True)
 def exactly() -> Iterator[None]:
     """Scores of programs that do the same up to rounding differ in their last digits, as true ones do."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("stub_evaluator.stub_score", exact_score)
-        patch.setattr("evolion.funnel.interval", lambda told: 20)
+    with exact_scores(20):
         yield
 
 

@@ -1,10 +1,9 @@
 import re
-from collections.abc import Sequence
 from dataclasses import replace
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from page_reader import Reader
 from report_samples import SPEEDS, sample
 
 from evolion.evaluators.protocol.report import Estimate
@@ -13,41 +12,9 @@ from evolion.pictures.material import gather
 from evolion.pictures.words import by_kind, findings, missing, number
 
 HOSTILE = "<script>alert('1')</script>&\"</svg>"
-VOID = {"meta", "br", "link", "img", "input", "hr"}
 ONE, TWO = ("digits-cnn",), ("zipf-lm", "digits-cnn")
 MADE = {"Command": "evolion compare adamw lion"}
 PRINTED = "optimizer  loss\nadamw      1.2"
-
-
-class Reader(HTMLParser):
-    """Reads a page: its text, the attributes of its elements, and whether every element is closed in order."""
-
-    def __init__(self, text: str) -> None:
-        HTMLParser.__init__(self)
-        self.open: list[str] = []
-        self.unmatched: list[str] = []
-        self.elements: list[tuple[str, dict[str, str]]] = []
-        self.texts: list[str] = []
-        self.feed(text)
-        self.close()
-
-    def handle_starttag(self, tag: str, attrs: Sequence[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, {name: value or "" for name, value in attrs}))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: Sequence[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, {name: value or "" for name, value in attrs}))
-
-    def handle_endtag(self, tag: str) -> None:
-        if not self.open or self.open.pop() != tag:
-            self.unmatched.append(tag)
-
-    def handle_data(self, data: str) -> None:
-        self.texts.append(data.strip("\u200b \n"))
-
-    def all_of(self, tag: str) -> list[dict[str, str]]:
-        return [attributes for name, attributes in self.elements if name == tag]
 
 
 def well_formed(text: str) -> Reader:

@@ -6,11 +6,11 @@ import re
 import sqlite3
 import time
 from dataclasses import replace
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from page_reader import Reader
 from sample_runs import TEXT, WINNER, program_text, table_of, write_run
 from stub_evaluator import stub_config
 
@@ -26,35 +26,6 @@ from evolion.store import RunStore
 
 SECTIONS = ["found", "progress", "funnel", "leaderboard", "lineage", "program", "mutations", "cost", "reproduction"]
 HOSTILE = '</pre></style><script>alert(\'1\')</script><img src="https://example.org/x" onerror="alert(2)">&amp;\x07'
-VOID = {"meta", "br", "link", "img", "input", "hr"}
-
-
-class Reader(HTMLParser):
-    """Reads a page: text, elements with their attributes, and whether every element is closed in order."""
-
-    def __init__(self, text: str) -> None:
-        HTMLParser.__init__(self)
-        self.open: list[str] = []
-        self.unmatched: list[str] = []
-        self.elements: list[tuple[str, dict[str, str]]] = []
-        self.text = ""
-        self.feed(text)
-        self.close()
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, {name: value or "" for name, value in attrs}))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, {name: value or "" for name, value in attrs}))
-
-    def handle_endtag(self, tag: str) -> None:
-        if not self.open or self.open.pop() != tag:
-            self.unmatched.append(tag)
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
 
 
 def well_formed(text: str) -> Reader:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from interruptions import begun, exact_score, short
+from interruptions import begun, exact_score, exact_scores, short
 from stub_evaluator import StubEvaluator, stub_config
 
 from evolion.cli import run
@@ -36,8 +36,7 @@ def troubled(job: Job) -> Score:
 @pytest.fixture(scope="module", autouse=True)
 def exactly() -> Iterator[None]:
     """Scores of programs that do the same up to rounding differ in their last digits, as true ones do."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("stub_evaluator.stub_score", exact_score)
+    with exact_scores():
         yield
 
 
