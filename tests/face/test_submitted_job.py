@@ -98,6 +98,16 @@ def wait_for(url: str, ray: "subprocess.Popen[bytes]", log: Path) -> None:
             time.sleep(0.5)
 
 
+def submitted(command: list[str], environment: dict[str, str]) -> "subprocess.CompletedProcess[str]":
+    """Ray's server answers some seconds before the agent of its node, which takes the jobs, has reported to it."""
+    until = time.monotonic() + 120
+    while True:
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=280)
+        if done.returncode == 0 or "No available agent" not in done.stderr or time.monotonic() > until:
+            return done
+        time.sleep(1)
+
+
 def test_a_job_brings_its_wheel(head: tuple[str, dict[str, str], Path], tmp_path: Path) -> None:
     """`ray job submit` with the wheel in its runtime environment runs a whole search: the command of docs/cluster, and
     what it imports is what was sent."""
@@ -106,7 +116,7 @@ def test_a_job_brings_its_wheel(head: tuple[str, dict[str, str], Path], tmp_path
     command = [*RAY, "job", "submit", "--address", url, "--runtime-env-json", f'{{"py_modules": ["{wheel}"]}}', "--"]
     search = [sys.executable, "-m", "evolion", "search", "--out", str(out), "--ray", "auto", "--workers", "1"]
     search += [word for override in SMALL for word in ("--set", override)]
-    done = subprocess.run(command + search, env=environment, capture_output=True, text=True, timeout=280)
+    done = submitted(command + search, environment)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
     with RunStore.open(out, readonly=True) as run:
         assert run.winner() is not None
