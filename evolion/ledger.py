@@ -27,6 +27,7 @@ QUARANTINED = "quarantined:"
 """How the message of a score begins whose job killed its workers."""
 
 _IDLE_SECONDS = 1.0
+_AT_ONCE_SECONDS = 0.001
 
 _REMEMBERED = 4096
 """So many scores are kept in memory; the store has them all."""
@@ -181,8 +182,13 @@ class Ledger:
 
     def _waited(self) -> list[tuple[Job, Score]]:
         """Wait for the evaluator; whoever looks at the run is told that it waits."""
+        database = self.store.database
+        if database.waits_shortly:
+            finished = self.evaluator.collect(_AT_ONCE_SECONDS)
+            if finished:
+                return finished
         while True:
-            self.store.database.flush()  # so that nothing known waits in memory while this waits, or computes
+            database.flush()  # so that nothing known waits in memory while this waits, or computes
             begun = time.monotonic()
             finished = self.evaluator.collect(_IDLE_SECONDS)
             if finished or time.monotonic() - begun < _IDLE_SECONDS:

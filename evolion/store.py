@@ -192,7 +192,7 @@ class RunStore:
         values = (
             outcome.number,
             outcome.reason.value,
-            _dumped(outcome.fitness),
+            outcome.fitness and _json(outcome.fitness),
             outcome.stage,
             int(outcome.reused),
             outcome.value,
@@ -232,7 +232,7 @@ class RunStore:
         values = (
             confirmation.number,
             confirmation.reason.value,
-            _dumped(confirmation.fitness),
+            confirmation.fitness and _json(confirmation.fitness),
             confirmation.value,
             confirmation.error,
         )
@@ -384,8 +384,7 @@ def _confirmation(row: tuple[Any, ...]) -> Confirmation:
     return Confirmation(number, Reason(reason), _loaded(fitness), value, error)
 
 
-def _dumped(fitness: tuple[float, ...] | None) -> str | None:
-    return None if fitness is None else json.dumps(fitness, separators=(",", ":"))
+_json = json.JSONEncoder(separators=(",", ":")).encode  # json.dumps makes one for each value
 
 
 def _loaded(fitness: str | None) -> tuple[float, ...] | None:

@@ -83,11 +83,14 @@ def _add_tokens(tokens: dict[Reference, bytes], program: Program, flow: DataFlow
             continue
         if op in _COMMUTATIVE:
             parts.sort()
-        if op == "identity":
-            tokens[index] = parts[0]
-        else:
-            tokens[index] = blake2b(_NAMES[op] + b"".join(parts), digest_size=_DIGEST_SIZE).digest()
+        tokens[index] = parts[0] if op == "identity" else _operation(op, *parts)
     return readers
+
+
+@lru_cache(maxsize=16_384)
+def _operation(op: str, *parts: bytes) -> bytes:
+    """Return the token of an operation on what has these; most statements of a child are those of its parent."""
+    return blake2b(_NAMES[op] + b"".join(parts), digest_size=_DIGEST_SIZE).digest()
 
 
 def _slot_order(program: Program, flow: DataFlow, tokens: Mapping[Reference, bytes], readers: list[int]) -> list[str]:

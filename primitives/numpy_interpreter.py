@@ -6,13 +6,14 @@ Every other execution is tested against it, and behavioural keys are made of it.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from functools import lru_cache, partial
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from evolion.primitives.dataflow import Reference, data_flow, reference_kinds
+from evolion.primitives.dataflow import data_flow, reference_kinds
 from evolion.primitives.kinds import Kind
 from evolion.primitives.layout import Layout
 from evolion.primitives.op import Elementwise, Matrixwise, Reduction
@@ -36,7 +37,8 @@ def _elementwise(meaning: Elementwise, kinds: tuple[Kind, ...], kind: Kind, layo
         return meaning.numpy
 
     def call(*args: Value) -> Value:
-        return meaning.numpy(*[a if place is None else a[..., place] for a, place in zip(args, places, strict=True)])
+        widened = [a if place is None else a.take(place, axis=-1) for a, place in zip(args, places, strict=True)]
+        return meaning.numpy(*widened)
 
     return call
 
@@ -57,7 +59,7 @@ def _reducer(meaning: Reduction, kind: Kind, layout: Layout, batched: bool) -> C
         entries = np.diff(starts, append=layout.entries)
 
     def call(x: NDArray[Any]) -> Value:
-        reduced = reduce.reduceat(x if order is None else x[..., order], starts, axis=-1)
+        reduced = reduce.reduceat(x if order is None else x.take(order, axis=-1), starts, axis=-1)
         return reduced / entries.astype(x.dtype) if meaning.reducer == "mean" else reduced
 
     return call
@@ -117,11 +119,12 @@ def _one_by_one(call: Callable[..., Value], kinds: tuple[Kind, ...]) -> Callable
     return calls
 
 
+@lru_cache(maxsize=4096)
 def _call(
-    program: Program, index: int, kinds: tuple[Kind, ...], kind: Kind, layout: Layout, batched: bool
+    op: str, protected: bool, kinds: tuple[Kind, ...], kind: Kind, layout: Layout, batched: bool
 ) -> Callable[..., Value]:
-    """Return the function of a statement for arguments of the given kinds and a result of `kind`."""
-    meaning = OPS[program.statements[index].op].under(program.protected)
+    """Return the function of an op for arguments of the given kinds and a result of `kind`."""
+    meaning = OPS[op].under(protected)
     if isinstance(meaning, Elementwise):
         return _elementwise(meaning, kinds, kind, layout)
     if isinstance(meaning, Reduction):
@@ -143,24 +146,36 @@ def stepper(program: Program, layout: Layout, dtype: Any = np.float64, *, batche
     flow, kinds = data_flow(program), infer_kinds(program)
     kind_of = reference_kinds(program, kinds)
 
-    calls = [
-        (_call(program, index, tuple(map(kind_of, references)), kinds[index], layout, batched), references)
-        for index, references in enumerate(flow.arguments)
-    ]
+    constants: dict[Any, Value] = {}
+    calls = []
+    for index, references in enumerate(flow.arguments):
+        op = program.statements[index].op
+        call = _call(op, program.protected, tuple(map(kind_of, references)), kinds[index], layout, batched)
+        # A constant has a name of its own: 1.0 would be taken for statement 1.
+        names = [(index, place) if r.__class__ is float else r for place, r in enumerate(references)]
+        constants |= {name: r for name, r in zip(names, references, strict=True) if r.__class__ is float}
+        calls.append((index, call, _getter(names)))
     wanted = [(flow.update, Kind.TENSOR), *((flow.next_slots[slot.name], slot.kind) for slot in program.slots)]
     results = [(reference, kind_of(reference), to) for reference, to in wanted]
-    names = [slot.name for slot in program.slots]
+    slot_names = [slot.name for slot in program.slots]
 
     def step(inputs: Mapping[str, Value]) -> tuple[Value, dict[str, Value]]:
-        values: dict[Reference, Value] = dict(inputs.items())
-        for index, (call, references) in enumerate(calls):
-            values[index] = call(*[r if r.__class__ is float else values[r] for r in references])
+        values: dict[Any, Value] = {**constants, **inputs}
+        for index, call, arguments in calls:
+            values[index] = call(*arguments(values))
         update, *slots = [
             _widened(r if r.__class__ is float else values[r], kind, to, layout, dtype) for r, kind, to in results
         ]
-        return update, dict(zip(names, slots, strict=True))
+        return update, dict(zip(slot_names, slots, strict=True))
 
     return step
+
+
+def _getter(names: Sequence[Any]) -> Callable[[Mapping[Any, Value]], tuple[Value, ...]]:
+    """Return the function from values by name to a tuple of some of them."""
+    if len(names) > 1:
+        return itemgetter(*names)
+    return lambda values: tuple([values[name] for name in names])
 
 
 def _widened(value: Value, kind: Kind, to: Kind, layout: Layout, dtype: Any) -> Value:
@@ -170,7 +185,7 @@ def _widened(value: Value, kind: Kind, to: Kind, layout: Layout, dtype: Any) -> 
         return array[()]
     if kind is Kind.SCALAR:
         return np.full(array.shape[:-1] + layout.shape(to), array)
-    return array[..., layout.widening(kind, to)]
+    return array.take(layout.widening(kind, to), axis=-1)
 
 
 def initial_slots(program: Program, layout: Layout, dtype: Any = np.float64) -> dict[str, Value]:

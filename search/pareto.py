@@ -16,6 +16,7 @@ from evolion.primitives.program import Program
 from evolion.search.drafts import prepared
 from evolion.search.fronts import Point, Points, places_of
 from evolion.search.mutation import MutationConfig, breed
+from evolion.search.streams import stream
 from evolion.search.traits import EXPENSES, expenses_of
 from evolion.search.types import SEED, Candidate, Fitness, Programs
 
@@ -72,7 +73,7 @@ class ParetoSearch:
         """Return the seed program as number 0, later a child of the winner of a tournament by front and crowding."""
         if number == 0:
             return Candidate(0, self.seed_program, None, SEED, prepared(self.seed_program)[1])
-        rng = np.random.default_rng([self.seed, number])
+        rng = stream(self.seed, number)
         parent = _winner(state.living, rng)
         mate = _winner(state.living, rng) if self.mutation.weight("crossover") > 0.0 else None
         child = breed(programs[parent], rng, self.mutation, None if mate is None else programs[mate])

@@ -42,10 +42,14 @@ def draw_seats(
     Before the members stand `copies` seats that hold `copy`.
     """
     total = copies + len(members)
-    seats = list(range(total))
-    if contestants < total:
-        seats = sorted(rng.choice(total, contestants, replace=False, shuffle=False).tolist())
-    return [copy if copy is not None and seat < copies else members[seat - copies] for seat in seats]
+    if contestants >= total:
+        return [copy] * copies + list(members) if copy is not None else list(members)
+    # Floyd's algorithm: Bentley and Floyd, "A sample of brilliance", Communications of the ACM 30 (1987).
+    drawn: set[int] = set()
+    for last, point in enumerate(rng.random(contestants).tolist(), start=total - contestants):
+        seat = int(point * (last + 1))
+        drawn.add(last if seat in drawn else seat)
+    return [copy if copy is not None and seat < copies else members[seat - copies] for seat in sorted(drawn)]
 
 
 def tournament_winner(contestants: Sequence[Member]) -> Member:

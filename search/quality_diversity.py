@@ -9,14 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import final
 
-import numpy as np
-
 from evolion.primitives.program import Program
 from evolion.search.cells import Cell, Cells, cell_index, empty_grid
 from evolion.search.drafts import prepared
 from evolion.search.draws import pick
 from evolion.search.mutation import MutationConfig, breed
 from evolion.search.population import Member, revised, tournament_winner
+from evolion.search.streams import stream
 from evolion.search.traits import DESCRIPTORS, descriptors_of
 from evolion.search.types import SEED, Candidate, Fitness, Programs
 
@@ -64,7 +63,7 @@ class QualityDiversity:
         """Return the seed program as number 0, later a child of the best of a cell, each cell with equal chance."""
         if number == 0:
             return Candidate(0, self.seed_program, None, SEED, prepared(self.seed_program)[1])
-        rng = np.random.default_rng([self.seed, number])
+        rng = stream(self.seed, number)
         cells = state.filled or (Cell(0, (Member(0, None),)),)
         parent = tournament_winner(pick(cells, rng).members).number
         mate = None

@@ -16,6 +16,7 @@ from evolion.primitives.program import RESERVED, Argument, Parameter, Program, S
 from evolion.search.drafts import Draft, finish, fresh_names
 from evolion.search.draws import draw_arguments, draw_reader, drawable_ops, pick
 from evolion.search.mutation import MutationConfig
+from evolion.search.streams import stream
 from evolion.search.types import SEED, Candidate, Fitness, NoProgramError, Programs
 
 __all__ = ["NothingLearned", "RandomSearch", "random_program"]
@@ -157,7 +158,7 @@ class RandomSearch:
         """Return the seed program as number 0, later a random program."""
         if number == 0:
             return Candidate(0, self.seed_program, None, SEED, structural_key(self.seed_program))
-        rng = np.random.default_rng([self.seed, number])
+        rng = stream(self.seed, number)
         length = len(live_statements(self.seed_program)[0])
         lengths = (max(1, length // 2), max(1, length + length // 2))
         program = random_program(rng, self.mutation, lengths, protected=self.seed_program.protected)

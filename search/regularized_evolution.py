@@ -10,12 +10,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import final
 
-import numpy as np
-
 from evolion.primitives.program import Program
 from evolion.search.drafts import prepared
 from evolion.search.mutation import MutationConfig, breed
 from evolion.search.population import Member, draw_seats, joined, revised, tournament_winner
+from evolion.search.streams import stream
 from evolion.search.types import SEED, Candidate, Fitness, Programs
 
 __all__ = ["Population", "RegularizedEvolution"]
@@ -79,7 +78,7 @@ class RegularizedEvolution:
         """Return the seed program as number 0, later a mutated tournament winner."""
         if number == 0:
             return Candidate(0, self.seed_program, None, SEED, prepared(self.seed_program)[1])
-        rng = np.random.default_rng([self.seed, number])
+        rng = stream(self.seed, number)
         copy, copies = Member(0, state.seed_fitness), self.population - len(state.members)
         parent = tournament_winner(draw_seats(state.members, self.tournament, rng, copies, copy)).number
         mate = None

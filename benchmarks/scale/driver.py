@@ -1,9 +1,10 @@
 """What the driver of a search takes for a candidate, where evaluations return at once.
 
-    python benchmarks/scale/driver.py [--candidates 10000] [--vocabulary lion] [--seed 0] [--json]
+    python benchmarks/scale/driver.py [--candidates 10000] [--length 15] [--vocabulary lion] [--seed 0] [--json]
 
 A search as a configuration runs it, on one core, with an evaluator that trains nothing: its loss is lowest for programs
-of 25 statements, so that programs are as long as those of a search. Twice: with the structural key alone, where every
+of so many statements as `--length` says. AdamW in full has 15, the warm start 8; candidates of the searches in
+docs/search.md have 7 on average. Twice: with the structural key alone, where every
 program with a new one gets a score of its own, and with the behavioural key and the trial of descent. Then the parts by
 themselves on the candidates of the first search, and the floor: drawing a generator, the digests of the key, the text
 and the rows in the store, written by a loop that does nothing else. Processor seconds, of which a busy machine takes up
@@ -48,8 +49,6 @@ from evolion.store import RunStore
 
 BUDGETS = {"structural key": 3000.0, "behavioural key": 600.0}
 BYTES = 2048
-LENGTH = 25
-"""The programs with the lowest losses have so many statements."""
 SAMPLE = 2000
 """The parts are measured on so many candidates, the last ones."""
 
@@ -60,6 +59,7 @@ class AtOnce:
 
     workers: int = 1
     numerics: str = "at once"
+    length: int = 15
     jobs: list[Job] = field(default_factory=list)
 
     @property
@@ -78,18 +78,18 @@ class AtOnce:
     def collect(self, timeout: float | None = None) -> list[tuple[Job, Score]]:
         """Answer what was submitted."""
         jobs, self.jobs = self.jobs, []
-        return [(job, score_of(job)) for job in jobs]
+        return [(job, score_of(job, self.length)) for job in jobs]
 
     def close(self) -> None:
         """Nothing to close."""
 
 
-def score_of(job: Job) -> Score:
+def score_of(job: Job, length: int = 15) -> Score:
     """A score that hangs on the program alone: the loss is lowest at a length."""
     program = job.program
     # Hardly two alike: with many equally good ones the search would confirm them all.
     noise = crc32("".join([f"{s.op}{s.args}" for s in program.statements[-4:]]).encode()) / 2**32
-    loss = 1.0 + abs(len(program.statements) - LENGTH) / LENGTH + 0.1 * noise
+    loss = 1.0 + abs(len(program.statements) - length) / length + 0.1 * noise
     runs = tuple(Run(rate, seed, Status.OK, loss, loss, job.steps) for rate in job.learning_rates for seed in job.seeds)
     return Score(Status.OK, loss, (loss,) * 20, job.steps, 0.0, loss, job.learning_rates[0], runs)
 
@@ -103,14 +103,14 @@ class ByStructure:
         return Screened(program, structure, ProbeStatus.OK)
 
 
-def search(config: RunConfig, folder: Path, screen: Any) -> tuple[dict[str, float], list[CandidateRecord]]:
+def search(config: RunConfig, folder: Path, screen: Any, length: int) -> tuple[dict[str, float], list[CandidateRecord]]:
     """Run a search and return what it took, and its candidates."""
     for stage in config.stages:
         # Opening the data is no part of a candidate; the digest is what asks for them.
         _ = get_task(stage.task).digest
     gc.collect()
     with RunStore.create(folder, config, {"numerics": AtOnce().numerics}) as store:
-        ledger, seed_program = Ledger(store, AtOnce()), program_of(config.search.warm_start)
+        ledger, seed_program = Ledger(store, AtOnce(length=length)), program_of(config.search.warm_start)
         wall, processor = time.perf_counter(), time.process_time()
         run_search(config, seed_program, ledger, silent(), screen=screen)
         wall, processor = time.perf_counter() - wall, time.process_time() - processor
@@ -193,10 +193,10 @@ def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
         stages=(StageConfig("digits-mlp"),),
         confirmation=ConfirmationConfig(share=0.0),
     )
-    structural, records = search(config, folder / "structural", ByStructure())
+    structural, records = search(config, folder / "structural", ByStructure(), arguments.length)
     # So many that the slower search takes no longer than the other.
     fewer = replace(config, search=replace(config.search, budget=max(100, arguments.candidates // 4)))
-    behavioural, _ = search(fewer, folder / "behavioural", None)
+    behavioural, _ = search(fewer, folder / "behavioural", None, arguments.length)
     least = floor(records, folder)
     return {
         "structural key": structural | {"times the floor": 1e3 * structural["milliseconds a candidate"] / least},
@@ -209,6 +209,7 @@ def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--candidates", type=int, default=10_000)
+    parser.add_argument("--length", type=int, default=15)
     parser.add_argument("--vocabulary", choices=("lion", "full"), default="lion")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", action="store_true")

@@ -30,7 +30,7 @@ def often() -> Iterator[None]:
 
 
 def config_of(algorithm: str, *, adapted: bool = False) -> RunConfig:
-    config = short(stub_config(BUDGET))
+    config = short(stub_config(BUDGET, seed=3))  # where confirmations are under way at the first checkpoints
     settings: dict[str, Any] = {"algorithm": algorithm, "adapt_mutations": adapted}
     return replace(config, search=replace(config.search, restarts=RestartConfig(patience=12), **settings))
 

@@ -56,9 +56,9 @@ def best_found(algorithm: str, seed: int) -> float:
 @pytest.mark.parametrize("control", CONTROLS)
 def test_evolution_finds_more_than_its_controls(control: str) -> None:
     """With the same number of evaluations, evolution comes nearer to a target than drawing and than tuning."""
-    found = [best_found("regularized-evolution", seed) for seed in range(3)]
-    controls = [best_found(control, seed) for seed in range(3)]
-    assert np.mean(found) < 0.8 * np.mean(controls), f"evolution {found}, {control} {controls}"
+    found = [best_found("regularized-evolution", seed) for seed in range(5)]
+    controls = [best_found(control, seed) for seed in range(5)]
+    assert np.mean(found) < 0.9 * np.mean(controls), f"evolution {found}, {control} {controls}"
 
 
 def test_evolution_improves_on_its_seed() -> None:
