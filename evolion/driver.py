@@ -17,7 +17,7 @@ from evolion.evaluators.types import Evaluator
 from evolion.funnel import run_search
 from evolion.ledger import Ledger
 from evolion.primitives.program import Program
-from evolion.progress import Observer, several, silent
+from evolion.progress import IN_FLIGHT_FOR_A_WORKER, Observer, several, silent
 from evolion.proposals import check_proposer
 from evolion.records import Counts
 from evolion.retest import WINNER, Retested, finalists_of, removals_to_json, retest
@@ -31,10 +31,6 @@ from evolion.store import RunStore
 __all__ = ["Result", "discover", "resume"]
 
 _log = logging.getLogger(__name__)
-
-IN_FLIGHT_FOR_A_WORKER = 4
-"""So many candidates in flight have one in training, as measured with the default stages: the others are known by their
-key, stopped by the probe, or wait to be told."""
 
 _PROGRAM_FILE = "programs/discovered.txt"
 _EXPORT_FILE = "exports/discovered_optax.py"

@@ -18,7 +18,7 @@ from evolion.run_database import Database
 __all__ = ["Reached", "StoredMemo", "copy_memos", "forget_after", "screen_of"]
 
 V = TypeVar("V")
-_REMEMBERED = 16_384
+_REMEMBERED = 4096
 
 
 class _Kind(IntEnum):

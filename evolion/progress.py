@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from evolion.evaluators.types import PoolStatus
 
 __all__ = [
+    "IN_FLIGHT_FOR_A_WORKER",
     "Observer",
     "Pace",
     "Phase",
@@ -28,6 +29,10 @@ __all__ = [
 ]
 
 _log = logging.getLogger(__name__)
+
+IN_FLIGHT_FOR_A_WORKER = 4
+"""So many candidates in flight have one in training, as measured with the default stages: the others are known by their
+key, stopped by the probe, or wait to be told."""
 
 _QUANTILE = 1.96
 """Of the normal distribution: what an interval of 95 % is wide, in standard errors."""

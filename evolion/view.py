@@ -9,7 +9,17 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TextIO
 
 from evolion.evaluators.memory import resident_bytes
-from evolion.progress import Observer, Pace, Phase, Progress, StageProgress, duration_text, fitness_text, silent
+from evolion.progress import (
+    IN_FLIGHT_FOR_A_WORKER,
+    Observer,
+    Pace,
+    Phase,
+    Progress,
+    StageProgress,
+    duration_text,
+    fitness_text,
+    silent,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -142,7 +152,17 @@ def _workers(status: PoolStatus | None, driver_bytes: int) -> list[str]:
 
 
 def _waiting(progress: Progress) -> list[str]:
-    return [f"nothing runs: {progress.workers.waiting}"] if progress.workers and progress.workers.waiting else []
+    """Return why workers do nothing: all of them, or most of those that a run with a small lag has."""
+    status = progress.workers
+    if status is None:
+        return []
+    if status.waiting:
+        return [f"nothing runs: {status.waiting}"]
+    flying = progress.generated - progress.done
+    asks_more = progress.phase is Phase.SEARCH and progress.generated < progress.total
+    if asks_more and flying < IN_FLIGHT_FOR_A_WORKER * status.ready and 2 * status.busy < status.ready:
+        return [f"most workers wait: search.lag lets {flying:,} candidates be in flight, too few for so many"]
+    return []
 
 
 @dataclass(slots=True)

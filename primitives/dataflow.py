@@ -72,11 +72,11 @@ def live_statements(program: Body, flow: DataFlow | None = None) -> tuple[set[in
     pending: list[Reference] = [flow.update]
     while pending:
         reference = pending.pop()
-        if isinstance(reference, int):
+        if reference.__class__ is int:
             if reference not in statements:
                 statements.add(reference)
                 pending += flow.arguments[reference]
-        elif isinstance(reference, str) and reference not in parameters:
+        elif reference.__class__ is str and reference not in parameters:
             parameters.add(reference)
             if reference in flow.next_slots:
                 pending.append(flow.next_slots[reference])

@@ -24,6 +24,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import cache
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -84,11 +85,18 @@ class AtOnce:
         """Nothing to close."""
 
 
+@cache
+def _code(word: str) -> int:
+    """A number for a word that is the same in every process, as hashes of texts are not."""
+    return crc32(word.encode())
+
+
 def score_of(job: Job, length: int = 15) -> Score:
     """A score that hangs on the program alone: the loss is lowest at a length."""
     program = job.program
     # Hardly two alike: with many equally good ones the search would confirm them all.
-    noise = crc32("".join([f"{s.op}{s.args}" for s in program.statements[-4:]]).encode()) / 2**32
+    words = [word for statement in program.statements for word in (statement.op, *statement.args)]
+    noise = hash(tuple([_code(word) if isinstance(word, str) else word for word in words])) % 2**32 / 2**32
     loss = 1.0 + abs(len(program.statements) - length) / length + 0.1 * noise
     runs = tuple(Run(rate, seed, Status.OK, loss, loss, job.steps) for rate in job.learning_rates for seed in job.seeds)
     return Score(Status.OK, loss, (loss,) * 20, job.steps, 0.0, loss, job.learning_rates[0], runs)

@@ -149,6 +149,24 @@ def test_line_in_full() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("workers", "generated", "said"),
+    [
+        (PoolStatus(8, ready=8, busy=2), 50 + 17, True),
+        (PoolStatus(8, ready=8, busy=4), 50 + 17, False),
+        (PoolStatus(8, ready=3, busy=2), 50 + 17, False),
+        (PoolStatus(8, ready=8, busy=2), 50 + 32, False),
+        (PoolStatus(8, ready=8, busy=2), 200, False),
+    ],
+)
+def test_workers_that_wait_for_the_lag_are_seen(workers: PoolStatus, generated: int, said: bool) -> None:
+    """Workers that join a run whose lag is too small for them stand idle in sight of whoever looks, with the reason."""
+    line = progress_line(replace(SEARCH, done=50, total=200, generated=generated, workers=workers), None)
+    expected = "most workers wait: search.lag lets 17 candidates be in flight, too few for so many"
+    assert line.endswith(expected) == said
+    assert ("wait" in line) == said
+
+
 @pytest.mark.parametrize("width", [40, 60, 80, 200])
 @pytest.mark.parametrize("height", [8, 10, 12, 40])
 def test_live_view_fits_the_terminal(width: int, height: int) -> None:
