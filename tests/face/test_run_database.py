@@ -1,12 +1,18 @@
 """Writes to the database of a run: in groups, in transactions, and never with a hole in them."""
 
 import sqlite3
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from stub_evaluator import StubEvaluator, stub_config
 
-from evolion.config import RunConfig
-from evolion.progress import Phase, Progress, several
+from evolion.config import RunConfig, program_of
+from evolion.evaluators.types import Job
+from evolion.funnel import run_search
+from evolion.ledger import Ledger
+from evolion.progress import Phase, Progress, several, silent
+from evolion.proxies.score import Score
 from evolion.records import CandidateRecord
 from evolion.run_database import Database
 from evolion.store import RunStore
@@ -103,3 +109,28 @@ def test_a_run_with_a_hole_is_not_whole(tmp_path: Path) -> None:
         assert store.is_whole(0)
         store.database.write("DELETE FROM candidates WHERE number = 1")
         assert not store.is_whole(0)
+
+
+@dataclass
+class Slow(StubEvaluator):
+    """Answers no call that waits a millisecond only, and notes what was open whenever it was waited for longer."""
+
+    database: Database | None = None
+    open_while_waiting: list[bool] = field(default_factory=list)
+
+    def collect(self, timeout: float | None = None) -> list[tuple[Job, Score]]:
+        if timeout is not None and timeout < 0.01:
+            return []
+        assert self.database is not None
+        self.open_while_waiting.append(self.database.connection.in_transaction)
+        return super().collect(timeout)
+
+
+def test_what_is_known_is_on_the_disk_before_anything_is_waited_for(tmp_path: Path) -> None:
+    """A run that is killed while it waits has lost nothing, and who looks at it sees all of it."""
+    config = stub_config(30)
+    with RunStore.create(tmp_path / "run", config, {}) as store:
+        evaluator = Slow(database=store.database)
+        run_search(config, program_of(config.search.warm_start), Ledger(store, evaluator), silent())
+    assert evaluator.open_while_waiting
+    assert not any(evaluator.open_while_waiting)
