@@ -4,10 +4,11 @@
     python benchmarks/scale/quality.py RUNS --report docs/quality.svg
 
 The first command makes the runs, each a folder in RUNS, and skips those that are finished: one for each seed, task and
-arm. Three arms begin with the same program, AdamW as the Lion paper began with it: regularized evolution, random
-search, and evolution of the constants alone. The fourth is evolution from plain SGD with two state slots that nothing
-uses yet. All have the same candidates to spend, the same stages, and nothing else to choose: one learning rate, so
-that the scale of the update is for the search to find.
+arm. Four arms begin with the same program, AdamW as the Lion paper began with it: regularized evolution, the same with
+a quarter of the candidates given to CMA-ES for constants, random search, and evolution of the constants alone. The
+fifth is evolution from plain SGD with two state slots that nothing uses yet. All have the same candidates to spend,
+the same stages, and nothing else to choose: one learning rate, so that the scale of the update is for the search to
+find.
 
 The second command does with every run what `evolion search` does at its end: the best four are trained with eight
 fresh seeds and the best of them by the validation split is taken. Its program, and the seed program, are then trained
@@ -24,6 +25,7 @@ grow with the loss).
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import math
 import statistics
@@ -67,6 +69,7 @@ ADAMW = "adamw_seed"
 SGD = "@protected\ndef train(w, g, m, v, lr):\n    update = lr * g\n    return update, m, v\n"
 ARMS: Mapping[str, tuple[str, str]] = {
     "evolution": ("regularized-evolution", ADAMW),
+    "evolution with CMA-ES": ("constants-cma", ADAMW),
     "constants only": ("constants-only", ADAMW),
     "random": ("random", ADAMW),
     "evolution from SGD": ("regularized-evolution", SGD),
@@ -245,11 +248,12 @@ def _say(task: str, values: Mapping[str, float], curves: Mapping[tuple[str, str]
     for arm, found in by_arm.items():
         if len(found) > 1:
             print(f"  {arm:20s} {interval(found)}  each {' '.join(f'{value:.4f}' for value in found)}")
-    first = by_arm["evolution"]
-    for arm in ("constants only", "random"):
-        if len(first) == len(by_arm[arm]) > 1:
-            difference = paired_difference(first, by_arm[arm])
-            print(f"  evolution against {arm}: {verdict(difference)} ({difference})")
+    for first, control in itertools.product(("evolution", "evolution with CMA-ES"), ("constants only", "random")):
+        seeds = sorted(set(curves.get((task, first), ())) & set(curves.get((task, control), ())))
+        if len(seeds) > 1:
+            pairs = [[values[f"{task}, {arm}, {seed}"] for seed in seeds] for arm in (first, control)]
+            difference = paired_difference(*pairs)
+            print(f"  {first} against {control}, {len(seeds)} seeds: {verdict(difference)} ({difference})")
 
 
 def draw(curves: Mapping[tuple[str, str], Mapping[int, Sequence[tuple[int, float]]]], path: Path) -> None:
@@ -260,7 +264,8 @@ def draw(curves: Mapping[tuple[str, str], Mapping[int, Sequence[tuple[int, float
     figure, panels = pyplot.subplots(
         1, len(tasks), figsize=(4.2 * len(tasks), 3.2), layout="constrained", squeeze=False
     )
-    looks = dict(zip(ARMS, (("#0072b2", "-"), ("#d55e00", "--"), ("#7a7a7a", ":"), ("#009e73", "-.")), strict=True))
+    styles = (("#0072b2", "-"), ("#cc79a7", "-"), ("#d55e00", "--"), ("#7a7a7a", ":"), ("#009e73", "-."))
+    looks = dict(zip(ARMS, styles, strict=True))
     grid = sorted({round(10 ** (place / 10)) for place in range(41)})
     for axes, task in zip(panels[0], tasks, strict=True):
         for arm, (colour, dashes) in looks.items():
