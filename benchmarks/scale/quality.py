@@ -262,10 +262,11 @@ def draw(curves: Mapping[tuple[str, str], Mapping[int, Sequence[tuple[int, float
 
     tasks = sorted({task for task, _ in curves})
     figure, panels = pyplot.subplots(
-        1, len(tasks), figsize=(4.2 * len(tasks), 3.2), layout="constrained", squeeze=False
+        1, len(tasks), figsize=(4.2 * len(tasks), 3.5), layout="constrained", squeeze=False
     )
     styles = (("#0072b2", "-"), ("#cc79a7", "-"), ("#d55e00", "--"), ("#7a7a7a", ":"), ("#009e73", "-."))
     looks = dict(zip(ARMS, styles, strict=True))
+    drawn: dict[str, Any] = {}
     grid = sorted({round(10 ** (place / 10)) for place in range(41)})
     for axes, task in zip(panels[0], tasks, strict=True):
         for arm, (colour, dashes) in looks.items():
@@ -273,7 +274,7 @@ def draw(curves: Mapping[tuple[str, str], Mapping[int, Sequence[tuple[int, float
             if not rows:
                 continue
             means = [statistics.fmean(column) for column in zip(*rows, strict=True)]
-            axes.plot(grid, means, color=colour, linestyle=dashes, label=arm)
+            (drawn[arm],) = axes.plot(grid, means, color=colour, linestyle=dashes)
             lows, highs = ([edge(column) for column in zip(*rows, strict=True)] for edge in (min, max))
             axes.fill_between(grid, lows, highs, color=colour, alpha=0.12, linewidth=0)
         axes.set_xscale("log")
@@ -281,7 +282,7 @@ def draw(curves: Mapping[tuple[str, str], Mapping[int, Sequence[tuple[int, float
         axes.set_title(task, loc="left", fontsize=10)
         axes.set_xlabel("candidates")
         axes.set_ylabel("loss above the floor, of the best")
-    panels[0][0].legend(frameon=False, fontsize=8)
+    figure.legend(drawn.values(), drawn.keys(), loc="outside lower center", ncols=len(drawn), frameon=False, fontsize=8)
     figure.savefig(path, metadata={"Date": None})
 
 
