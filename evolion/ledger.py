@@ -27,7 +27,6 @@ QUARANTINED = "quarantined:"
 """How the message of a score begins whose job killed its workers."""
 
 _IDLE_SECONDS = 1.0
-_AT_ONCE_SECONDS = 0.001
 
 _REMEMBERED = 4096
 """So many scores are kept in memory; the store has them all."""
@@ -184,7 +183,7 @@ class Ledger:
         """Wait for the evaluator; whoever looks at the run is told that it waits."""
         database = self.store.database
         if database.waits_shortly:
-            finished = self.evaluator.collect(_AT_ONCE_SECONDS)
+            finished = self.evaluator.collect(0.0)
             if finished:
                 return finished
         while True:
