@@ -36,12 +36,13 @@ from evolion.evaluators.types import Job, Score
 from evolion.primitives.parser import parse
 
 BUDGET = 90
+SEED = 6  # where candidates have faults of every kind
 
 
 def config(budget: int) -> RunConfig:
     """A search, and little after it."""
     retest = RetestConfig(finalists=1, trials=2, seeds=2, tasks=(RetestTask("digits-mlp", steps=40),))
-    return replace(stub_config(budget), retest=retest, ablation=AblationConfig(enabled=False))
+    return replace(stub_config(budget, seed=SEED), retest=retest, ablation=AblationConfig(enabled=False))
 
 
 def undisturbed(folder: Path, function: Callable[[Job], Score], budget: int) -> Path:
@@ -103,7 +104,7 @@ def test_candidates_that_ruin_their_workers_cost_themselves_alone(
 
     assert found == contents(reference)
     done = {fault_of(parse(candidate.text)) for candidate in found["candidates"] if candidate.probe_status == "ok"}
-    assert len(done & set(FAULTS)) > 5, "too few faults to mean anything"
+    assert done >= set(FAULTS), "a kind of fault is missing"
     assert status.timeouts
     assert status.over_memory
     assert status.quarantined
