@@ -42,14 +42,15 @@ def draw_seats(
     Before the members stand `copies` seats that hold `copy`.
     """
     total = copies + len(members)
-    if contestants >= total:
-        return [copy] * copies + list(members) if copy is not None else list(members)
-    # Floyd's algorithm: Bentley and Floyd, "A sample of brilliance", Communications of the ACM 30 (1987).
-    drawn: set[int] = set()
-    for last, point in enumerate(rng.random(contestants).tolist(), start=total - contestants):
-        seat = int(point * (last + 1))
-        drawn.add(last if seat in drawn else seat)
-    return [copy if copy is not None and seat < copies else members[seat - copies] for seat in sorted(drawn)]
+    seats: Sequence[int] = range(total)
+    if contestants < total:
+        # Floyd's algorithm: Bentley and Floyd, "A sample of brilliance", Communications of the ACM 30 (1987).
+        drawn: set[int] = set()
+        for last, point in enumerate(rng.random(contestants).tolist(), start=total - contestants):
+            seat = int(point * (last + 1))
+            drawn.add(last if seat in drawn else seat)
+        seats = sorted(drawn)
+    return [copy if copy is not None and seat < copies else members[seat - copies] for seat in seats]
 
 
 def tournament_winner(contestants: Sequence[Member]) -> Member:

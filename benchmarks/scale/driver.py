@@ -2,14 +2,14 @@
 
     python benchmarks/scale/driver.py [--candidates 10000] [--length 15] [--vocabulary lion] [--seed 0] [--json]
 
-A search as a configuration runs it, on one core, with an evaluator that trains nothing: its loss is lowest for programs
-of so many statements as `--length` says. AdamW in full has 15, the warm start 8; candidates of the searches in
-docs/search.md have 7 on average. Twice: with the structural key alone, where every
-program with a new one gets a score of its own, and with the behavioural key and the trial of descent. Then the parts by
-themselves on the candidates of the first search, and the floor: drawing a generator, the digests of the key, the text
-and the rows in the store, written by a loop that does nothing else. Processor seconds, of which a busy machine takes up
-to twice as many; the budget is 3,000 candidates a second with the structural key, 600 with the behavioural one, and
-2 kB of store for a candidate.
+A search as a configuration runs it, on one core, with an evaluator that trains nothing: its loss is lowest for
+programs of so many statements as `--length` says. AdamW in full has 15, the warm start 8; candidates of the searches
+in docs/search.md have 7 on average. Twice: with the structural key alone, where every program with a new one gets a
+score of its own, and with the behavioural key and the trial of descent. Then the parts by themselves on the candidates
+of the first search, and the floor: drawing a generator, the digests of the key, the text and the rows in the store,
+written by a loop that does nothing else. Processor seconds, of which a busy machine takes up to twice as many; the
+budget is 3,000 candidates a second with the structural key, 600 with the behavioural one, and 2 kB of store for a
+candidate.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from evolion.search.types import Fitness
 SEED = parse("def train(g, m, lr):\n    m = interp(g, m, 0.5)\n    return lr * m, m\n")
 TARGET = parse("def train(w, g, m, lr):\n    m = interp(g, m, 0.9)\n    return lr * sign(m + w), m\n")
 STEPS = 5
-EVALUATIONS = 800
+EVALUATIONS = 1600
 
 
 @cache
@@ -58,7 +58,7 @@ def test_evolution_finds_more_than_its_controls(control: str) -> None:
     """With the same number of evaluations, evolution comes nearer to a target than drawing and than tuning."""
     found = [best_found("regularized-evolution", seed) for seed in range(5)]
     controls = [best_found(control, seed) for seed in range(5)]
-    assert np.mean(found) < 0.9 * np.mean(controls), f"evolution {found}, {control} {controls}"
+    assert np.mean(found) < 0.8 * np.mean(controls), f"evolution {found}, {control} {controls}"
 
 
 def test_evolution_improves_on_its_seed() -> None:
