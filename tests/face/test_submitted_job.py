@@ -66,6 +66,8 @@ def head(tmp_path: Path) -> Iterator[tuple[str, dict[str, str], Path]]:
         port = free_port()
         options = ["--node-ip-address=127.0.0.1", f"--port={free_port()}", "--num-cpus=2", f"--temp-dir={folder}"]
         options += ["--dashboard-host=127.0.0.1", f"--dashboard-port={port}", "--object-store-memory=200000000"]
+        # Ray has one port for this agent, 52365: where another Ray of the machine holds it, this one takes no jobs.
+        options += ["--dashboard-agent-listen-port=0"]
         with (tmp_path / "head.log").open("w") as log:
             command = [*RAY, "start", "--head", "--block", *options]
             # Jobs begin in this folder: in the repository's, its folder evolion/ would hide the package.
@@ -99,7 +101,7 @@ def wait_for(url: str, ray: "subprocess.Popen[bytes]", log: Path) -> None:
 
 
 def submitted(command: list[str], environment: dict[str, str]) -> "subprocess.CompletedProcess[str]":
-    """Ray's server answers some seconds before the agent of its node, which takes the jobs, has reported to it."""
+    """Ray's server waits ten seconds for the agent of its node, which takes the jobs: too few on a busy machine."""
     until = time.monotonic() + 120
     while True:
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=280)
