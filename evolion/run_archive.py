@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any
 from pydantic import TypeAdapter, ValidationError
 
 from evolion.checkpoints import RECORD
+from evolion.pictures.run_material import Archive
+from evolion.pictures.run_words import percent
+from evolion.pictures.words import number
 from evolion.search.cells import Cells, diversity_of
 from evolion.search.fronts import Points, front_of
 from evolion.search.traits import EXPENSES
 
 if TYPE_CHECKING:
-    from evolion.pictures.run_material import Archive
     from evolion.store import RunStore
 
 __all__ = ["archive_line", "archive_of", "archive_table"]
@@ -61,9 +63,6 @@ def _front(kept: Points, objectives: tuple[str, ...]) -> dict[str, Any]:
 
 def archive_line(data: dict[str, Any]) -> str:
     """Return what `archive_of` says in a line."""
-    from evolion.pictures.run_words import percent  # brings Matplotlib in, which the status of other runs does not need
-    from evolion.pictures.words import number
-
     if "cells" in data:
         said = f"{data['filled']:,} of {data['cells']:,} filled, coverage {percent(data['coverage'])}"
         return f"cells       {said}, QD score {number(data['qd_score'])}, after {data['told']:,} candidates"
@@ -77,10 +76,6 @@ def archive_line(data: dict[str, Any]) -> str:
 
 def archive_table(data: dict[str, Any]) -> Archive:
     """Return what `archive_of` says as a table."""
-    from evolion.pictures.run_material import Archive
-    from evolion.pictures.run_words import percent
-    from evolion.pictures.words import number
-
     when = f"after {data['told']:,} candidates"
     if "cells" in data:
         row = [f"{data['filled']:,}", f"{data['cells']:,}", percent(data["coverage"]), number(data["qd_score"])]

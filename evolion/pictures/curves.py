@@ -13,8 +13,9 @@ from matplotlib.lines import Line2D
 from evolion.evaluators.protocol.report import Cell
 from evolion.evaluators.protocol.rows import Stage
 from evolion.pictures.labels import End, label_ends
+from evolion.pictures.looks import GREY, INK
 from evolion.pictures.material import Material, Panel, Picture, finite, listed
-from evolion.pictures.style import GREY, INK, linear_axis, log_axis
+from evolion.pictures.style import linear_axis, log_axis
 
 __all__ = ["learning_curves", "tuning_curves", "u_curves"]
 

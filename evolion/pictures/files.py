@@ -13,9 +13,10 @@ from evolion.evaluators.protocol.report import Report
 from evolion.evaluators.protocol.rows import Row
 from evolion.pictures.curves import learning_curves, tuning_curves, u_curves
 from evolion.pictures.forest import forest
+from evolion.pictures.looks import Look, plain
 from evolion.pictures.material import Material, Panel, Picture, gather
 from evolion.pictures.speeds import ladder, profiles
-from evolion.pictures.style import Look, image, plain, styled
+from evolion.pictures.style import image, styled
 
 __all__ = ["PICTURES", "legend", "panel_image", "write_pictures"]
 

@@ -11,8 +11,9 @@ from matplotlib.axes import Axes
 from matplotlib.transforms import blended_transform_factory
 
 from evolion.evaluators.protocol.report import Estimate
+from evolion.pictures.looks import GREY, INK, RULE, SHADE, plain
 from evolion.pictures.material import Material, Panel, Picture, finite, listed, usable
-from evolion.pictures.style import GREY, INK, RULE, SHADE, plain, ratio_axis
+from evolion.pictures.style import ratio_axis
 
 __all__ = ["forest", "forest_lines"]
 

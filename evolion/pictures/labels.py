@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from matplotlib.axes import Axes
 
-from evolion.pictures.style import plain
+from evolion.pictures.looks import plain
 
 __all__ = ["End", "apart", "label_ends"]
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-
-from matplotlib.axes import Axes
+from typing import TYPE_CHECKING
 
 from evolion.evaluators.protocol.report import Cell, Estimate, Report
 from evolion.evaluators.protocol.rows import Row, Stage
-from evolion.pictures.style import Look, looks, plain
+from evolion.pictures.looks import Look, looks, plain
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 __all__ = ["Material", "Panel", "Picture", "finite", "gather", "listed", "usable"]
 

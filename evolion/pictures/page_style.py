@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import xml.etree.ElementTree as ElementTree
 
-from evolion.pictures.style import COLOURS, GREY, INK, REFERENCE, RULE, SHADE, Look
+from evolion.pictures.looks import COLOURS, GREY, INK, REFERENCE, RULE, SHADE, Look
 
 __all__ = ["STYLE_SHEET", "inline", "swatch"]
 

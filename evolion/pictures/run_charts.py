@@ -9,9 +9,10 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from evolion.pictures.curves import loss_axis
+from evolion.pictures.looks import COLOURS, GREY, Look
 from evolion.pictures.material import Panel
 from evolion.pictures.run_material import Progress, Track
-from evolion.pictures.style import COLOURS, GREY, Look, linear_axis, log_axis
+from evolion.pictures.style import linear_axis, log_axis
 
 __all__ = ["LOOKS", "POINT", "legend_of", "panels_of"]
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from evolion.pictures.html import document, said
+from evolion.pictures.looks import COLOURS, GREY, RULE, SHADE
 from evolion.pictures.page_style import variable
 from evolion.pictures.run_details import cost, lineage, mutations, program, reproduction
 from evolion.pictures.run_material import RunMaterial
 from evolion.pictures.run_sections import found, funnel, leaderboard, progress
-from evolion.pictures.style import COLOURS, GREY, RULE, SHADE
 
 __all__ = ["page"]
 

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from evolion.evaluators.protocol.report import Estimate
 from evolion.pictures.files import panel_image
 from evolion.pictures.html import said
+from evolion.pictures.looks import plain
 from evolion.pictures.page_style import inline, swatch
 from evolion.pictures.run_charts import POINT, legend_of, panels_of
 from evolion.pictures.run_material import Evidence, Leader, RunMaterial
 from evolion.pictures.run_words import compared, finding, percent
-from evolion.pictures.style import plain
 from evolion.pictures.tables import table
 from evolion.pictures.words import number
 

@@ -14,8 +14,9 @@ from evolion.evaluators.protocol.rows import Row, Stage
 from evolion.evaluators.protocol.speedup import never_rising, task_scale
 from evolion.pictures.curves import loss_axis, without
 from evolion.pictures.labels import End, label_ends
+from evolion.pictures.looks import GREY
 from evolion.pictures.material import Material, Panel, Picture, finite, listed, usable
-from evolion.pictures.style import GREY, fraction, ratio_axis
+from evolion.pictures.style import fraction, ratio_axis
 
 __all__ = ["ladder", "profiles"]
 

@@ -292,9 +292,9 @@ def test_help_loads_nothing_heavy(folder: Path) -> None:
     assert not set(done.stderr.split()) & {"jax", "ray", "numpy", "pydantic", "rich", "scipy", "optax"}
 
 
-@pytest.mark.parametrize("name", ["run_status", "cli_watch", "driver"])
+@pytest.mark.parametrize("name", ["run_status", "cli_watch", "driver", "run_report"])
 def test_a_run_loads_nothing_that_draws(name: str) -> None:
-    """A search and a look at one start without the libraries of reports, telemetry and other algorithms."""
+    """A search and a look at one start without what draws, telemetry and the libraries of other algorithms."""
     code = f"import sys, evolion.{name}; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not set(done.stdout.split()) & {"matplotlib", "ribs", "numba", "pandas", "httpx", "tensorboardX", "ray"}

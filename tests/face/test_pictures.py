@@ -17,9 +17,9 @@ from evolion.pictures.curves import u_curves, valley
 from evolion.pictures.files import PICTURES, legend, write_pictures
 from evolion.pictures.forest import forest, forest_lines
 from evolion.pictures.labels import apart
+from evolion.pictures.looks import looks, plain
 from evolion.pictures.material import gather
 from evolion.pictures.speeds import climbed, fitted
-from evolion.pictures.style import looks, plain
 
 SVG = "{http://www.w3.org/2000/svg}"
 ONE, TWO = ("digits-cnn",), ("zipf-lm", "digits-cnn")
