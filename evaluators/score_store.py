@@ -282,12 +282,15 @@ def _number(connection: sqlite3.Connection, question: str) -> int:
 
 def _check(connection: sqlite3.Connection, path: Path, *, may_be_empty: bool) -> None:
     """Raise StoreError for what is no store of this or an earlier version; an empty file may become one."""
+    connection.execute("BEGIN")  # one look: between two of them another process may have made the tables
     application = _number(connection, "PRAGMA application_id")
-    if application == 0 and may_be_empty and not _number(connection, "SELECT count(*) FROM sqlite_master"):
+    is_empty = application == 0 and not _number(connection, "SELECT count(*) FROM sqlite_master")
+    version = _number(connection, "PRAGMA user_version")
+    connection.execute("COMMIT")
+    if is_empty and may_be_empty:
         return
     if application != _APPLICATION:
         raise StoreError(f"{path} is not a score store of Evolion; name another file")
-    version = _number(connection, "PRAGMA user_version")
     if version > FORMAT:
         raise StoreError(
             f"the score store {path} was written by a newer Evolion (format {version}; this version reads up to "

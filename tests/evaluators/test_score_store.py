@@ -8,12 +8,14 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from evolion.evaluators import score_store
 from evolion.evaluators.score_keys import ScoreKey, dump_score, executed, execution_key
 from evolion.evaluators.score_store import FORMAT, Entry, ScoreStore, StoreError
 from evolion.evaluators.score_upkeep import damages, doomed, holdings, remove, retrained, tasks_of
@@ -141,6 +143,24 @@ def test_several_processes_write_at_once(path: Path) -> None:
         assert [store.get(program(number), KEY).score for number in range(120)] == [score(float(n)) for n in range(120)]
         assert holdings(store).scores == 120
         assert not list(damages(store))
+
+
+def test_a_store_made_during_a_look_is_taken(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that looks at the file while another makes the tables takes it for the store that it becomes."""
+    number = score_store._number
+    other = threading.Thread(target=filled, args=(path, 1))
+
+    def number_while_another_begins(connection: sqlite3.Connection, question: str) -> int:
+        found = number(connection, question)
+        if other.ident is None:
+            other.start()
+            other.join(0.5)
+        return found
+
+    monkeypatch.setattr(score_store, "_number", number_while_another_begins)
+    with ScoreStore.open(path, create=True) as store:
+        other.join(60)
+        assert holdings(store).scores == 1
 
 
 def test_killed_writer_leaves_a_sound_store(path: Path) -> None:
