@@ -28,6 +28,7 @@ from evolion.evaluators.memory import data_limit, peak_resident_bytes, resident_
 from evolion.evaluators.shapes import Shape, shape_of
 from evolion.evaluators.types import Job, Score
 from evolion.evaluators.worker import Answer, Answers, EvaluateFunction, crashed, describe
+from evolion.proxies.data.source import DataError
 
 _INTERVAL = 0.02
 _GRACE = 2.0
@@ -41,7 +42,14 @@ class _Stop(Enum):
     TIME = auto()
 
 
-_Outcome = Score | str | _Stop
+@dataclass(frozen=True, slots=True)
+class _Unreadable:
+    """Why the data of the task cannot be had here."""
+
+    reason: str
+
+
+_Outcome = Score | str | _Stop | _Unreadable
 """A score, or what went wrong, or why the job was given up."""
 
 
@@ -86,13 +94,13 @@ class Containment:
     def run_batch(self, assignments: Sequence[Assignment]) -> Iterator[Answers]:
         """Score jobs, in their order, each within its own limits, and give each answer as soon as it is there.
 
-        Ends early after a job that was given up or that leaves the worker holding more than it may: the rest is for
-        another worker.
+        Ends early after a job that was given up, whose data cannot be had, or that leaves the worker holding more than
+        it may: the rest is for another worker.
         """
         for left, assignment in zip(range(len(assignments) - 1, -1, -1), assignments, strict=True):
             answer = self.run(assignment)
             full = assignment.recycle is not None and answer.resident > assignment.recycle
-            done = left == 0 or full or answer.gives_up
+            done = left == 0 or full or answer.gives_up or bool(answer.unreadable)
             yield Answers((answer,), done)
             if done:
                 return
@@ -117,9 +125,12 @@ class Containment:
         if exhausted:
             stop_growth()
             outcome = f"needed more than {(assignment.memory or 0) / 2**20:,.0f} MiB of memory"
-        score = outcome if isinstance(outcome, Score) else crashed(str(outcome), taken)
+        unreadable = outcome.reason if isinstance(outcome, _Unreadable) else ""
+        score = outcome if isinstance(outcome, Score) else crashed(unreadable or str(outcome), taken)
         overdue = outcome is _Stop.TIME
-        return Answer(score, resident_bytes(), peak_resident_bytes(), exhausted, overdue, taken, shape, set_up)
+        return Answer(
+            score, resident_bytes(), peak_resident_bytes(), exhausted, overdue, unreadable, taken, shape, set_up
+        )
 
     def _sets_up(self, assignment: Assignment) -> tuple[bool, Shape | None]:
         """Whether this worker has to set up something for a job, and what of it other jobs can use."""
@@ -175,6 +186,8 @@ class Containment:
             return self._function(job)
         except MemoryError:
             return _Stop.MEMORY
+        except DataError as error:
+            return _Unreadable(describe(error))
         except BaseException as error:  # SystemExit would end this thread alone.
             return _Stop.MEMORY if _refused(error) else describe(error)
 

@@ -12,6 +12,8 @@ This is all bookkeeping, without a process of its own. What kind of workers ther
   knows which job of a batch it is at, they are tried again, each alone: that blames none, so that it may be soon.
 - A job that took too much memory is answered with status crashed, and its worker is killed and replaced.
 - A worker that holds too much after a job is killed and replaced before its next one.
+- A worker that cannot have the data of a task is done without, and its jobs are for others: no score hangs on where a
+  job was. Where all places are alike that is tried again for a minute, and then an error.
 - Where no worker has ever started, in time or at all, nothing ever will, and that is an error. Later on, and where
   places come late, the pool waits for workers, however long it takes, and says so.
 
@@ -262,6 +264,11 @@ class PoolEvaluator(Generic[W]):
             self._staff.replace(seat)
             return
         for answer in event.answers:
+            if answer.unreadable:
+                task = seat.open[0].job.task
+                self._give_back(seat)
+                self._staff.dismiss_without_data(seat, task, answer.unreadable)
+                return
             self._take_one(seat, seat.open.popleft(), answer)
         last, recycle = event.answers[-1], self._limits.recycle
         full = event.done and recycle is not None and last.resident > recycle
@@ -291,6 +298,7 @@ class PoolEvaluator(Generic[W]):
         if answer.overdue:
             self._time_out(job, answer.seconds)
             return
+        self._staff.has_data(job.task)
         if answer.shape is not None:
             seat.shapes.add(answer.shape)
         if answer.exhausted:

@@ -2,25 +2,42 @@
 
 A node fetches what its workers ask for once, and they share it without a copy, read-only. Without this each worker
 makes or reads its own. Nothing hangs on it: where the store has no room, or what was put there is lost, a worker makes
-the arrays itself.
+the arrays itself, and takes them if they are those of the driver.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from evolion.evaluators.worker import describe
+from evolion.proxies.data.arrays import digest
 from evolion.proxies.data.provided import Splits, Supply, data_key, provide
 from evolion.proxies.data.source import SPLITS, DataError
 
-__all__ = ["References", "place", "take"]
+__all__ = ["Placed", "References", "place", "take"]
 
-References = Mapping[str, Any]
-"""References to the arrays of tasks in the object store, by `provided.data_key`."""
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """The arrays of a task.
+
+    Attributes:
+        digest: Of the arrays.
+        reference: To them in the object store; None where it had no room.
+
+    """
+
+    digest: str
+    reference: Any = None
+
+
+References = Mapping[str, Placed]
+"""The arrays of tasks by `provided.data_key`."""
 
 SHARE = 0.6
 """Of the object store of the driver's node: beyond this Ray would begin to write objects to disk."""
@@ -30,7 +47,7 @@ FETCH_SECONDS = 60.0
 _log = logging.getLogger(__name__)
 
 
-def place(tasks: Iterable[str]) -> dict[str, Any]:
+def place(tasks: Iterable[str]) -> dict[str, Placed]:
     """Put the arrays of tasks into the object store, each once, as far as it has room; makes those that are not made.
 
     What finds no room, or cannot be made here, is left to the workers, with one line in the log. Needs a connection to
@@ -38,17 +55,18 @@ def place(tasks: Iterable[str]) -> dict[str, Any]:
     """
     import ray
 
-    placed: dict[str, Any] = {}
+    placed: dict[str, Placed] = {}
     left: dict[str, str] = {}
     room = SHARE * _object_store_bytes()
     for key, task in _by_data(tasks).items():
         try:
             splits = _splits(task)
+            placed[key] = Placed(digest(key, splits))
             size = sum(array.nbytes for split in splits.values() for array in split.values())
             if size > room:
                 left[task] = f"{size / 2**20:,.0f} MiB, there is room for {max(room, 0) / 2**20:,.0f}"
                 continue
-            placed[key] = ray.put(splits)
+            placed[key] = replace(placed[key], reference=ray.put(splits))
             room -= size
         except DataError as error:
             left[task] = str(error)
@@ -62,7 +80,10 @@ def place(tasks: Iterable[str]) -> dict[str, Any]:
 
 def take(references: References) -> None:
     """In a worker: use what the driver has placed, fetched when a task needs it."""
-    provide({key: _supply(reference) for key, reference in references.items()})
+    provide(
+        {key: _supply(placed.reference) for key, placed in references.items() if placed.reference is not None},
+        {key: placed.digest for key, placed in references.items()},
+    )
 
 
 def _supply(reference: Any) -> Supply:

@@ -3,6 +3,7 @@
 import logging
 import math
 import time
+from collections import Counter
 from contextlib import ExitStack
 from typing import Generic, TypeVar, final
 
@@ -16,6 +17,8 @@ __all__ = ["Staff"]
 _log = logging.getLogger(__name__)
 
 FAILED_STARTS_ALLOWED = 3
+DATA_PATIENCE = 60.0
+"""Seconds for which all workers of one machine may fail to read the data of a task: a file system may be away."""
 
 _SAY_AFTER = 10.0
 _LONGEST_PAUSE = 60.0
@@ -32,7 +35,8 @@ class Staff(Generic[W]):
     late, as machines have to boot, the time for the first start begins when a worker has found a place.
 
     All compute with the numerics that are `expected`, else with those of the first. Where places come late, a worker
-    with others is kept where it is, without jobs: in its place another like it would be started again and again.
+    with others, or that cannot have the data of a task, is kept where it is, without jobs: in its place another like it
+    would be started again and again.
 
     `tick` and what deals with an event raise EvaluatorUnavailable.
     """
@@ -49,6 +53,7 @@ class Staff(Generic[W]):
         self._first_placed: float | None = None
         self._refused: dict[W, str] = {}
         self._said_refused: set[tuple[str, str]] = set()
+        self._without_data: dict[str, float] = {}
         self._failed_starts = 0
         self._complete = False
         self._without_since: float | None = None
@@ -112,12 +117,36 @@ class Staff(Generic[W]):
             who = f"a worker on node {seat.node[:12]}" if seat.node else "a worker that joined"
             _log.error("%s computes with other numerics than the run and is not used: %s", who, said)
         self._said_refused.add((seat.node, numerics))
-        if not self.kind.patient:
-            self._pause()
-            self.replace(seat)
+        if self.kind.patient:
+            self._leave_without_jobs(seat, f"compute with [{numerics}] and the run with [{due}]")
             return
+        self._pause()
+        self.replace(seat)
+
+    def dismiss_without_data(self, seat: Seat[W], task: str, why: str) -> None:
+        """Do without a worker that cannot have the data of a task, as `why` says."""
+        now = time.monotonic()
+        if self.kind.patient:
+            if (seat.node, why) not in self._said_refused:
+                who = f"a worker on node {seat.node[:12]}" if seat.node else "a worker"
+                _log.error("%s cannot have the data of %s and is not used: %s", who, task, why)
+            self._said_refused.add((seat.node, why))
+            self._leave_without_jobs(seat, f"cannot have the data of {task}")
+            return
+        since = self._without_data.setdefault(task, now)
+        if now - since > DATA_PATIENCE:
+            raise EvaluatorUnavailable(f"no worker can have the data of {task}: {why}")
+        _log.warning("a worker could not have the data of %s (%s); another one is started", task, why)
+        self._next_start = now + min(10.0, max(1.0, now - since))
+        self.replace(seat)
+
+    def has_data(self, task: str) -> None:
+        """Note that a worker had the data of a task."""
+        self._without_data.pop(task, None)
+
+    def _leave_without_jobs(self, seat: Seat[W], why: str) -> None:
         self.seats.remove(seat)
-        self._refused[seat.worker] = numerics
+        self._refused[seat.worker] = why
         self._resize()
         self.fill(time.monotonic())
 
@@ -208,6 +237,5 @@ class Staff(Generic[W]):
     def _refusals(self) -> str:
         if not self._refused:
             return ""
-        others = " and ".join(f"[{numerics}]" for numerics in sorted(set(self._refused.values())))
-        due = self.numerics or self._expected
-        return f": {len(self._refused)} not used, as they compute with {others} and the run with [{due}]"
+        reasons = Counter(self._refused.values())
+        return ": " + "; ".join(f"{count} not used, as they {why}" for why, count in sorted(reasons.items()))

@@ -10,6 +10,7 @@ from evolion.evaluators.environment import adopt
 from evolion.evaluators.memory import resident_bytes
 from evolion.evaluators.shapes import Shape
 from evolion.evaluators.types import Job, Score, Status
+from evolion.proxies.data.source import DataError
 
 EvaluateFunction = Callable[[Job], Score]
 TagFunction = Callable[[], str]
@@ -41,11 +42,13 @@ class Answer:
     """What became of one job.
 
     Attributes:
-        score: Its score; without meaning if `overdue`.
+        score: Its score; without meaning if `overdue` or `unreadable`.
         resident: What the worker holds after the job, in bytes.
         peak: The most that the worker ever held, in bytes.
         exhausted: The job was given up because it took too much memory. It may still run: the worker has to go.
         overdue: The job was given up because it took too long. It may still run: the worker has to go.
+        unreadable: Why the data of its task cannot be had where the worker is; "" if it can. The job is for another
+            worker, as are those after it.
         seconds: How long the worker was busy with it.
         shape: What the worker set up for this job and keeps for others; None if it had set up all before, or keeps
             nothing.
@@ -58,6 +61,7 @@ class Answer:
     peak: int = 0
     exhausted: bool = False
     overdue: bool = False
+    unreadable: str = ""
     seconds: float = 0.0
     shape: Shape | None = None
     set_up: bool = False
@@ -140,10 +144,15 @@ def resolve(place: str) -> Any:
 
 
 def answer(function: EvaluateFunction, job: Job) -> Score:
-    """Score a job; an exception that the function lets out is a score with status crashed that gives type and text."""
+    """Score a job; an exception that the function lets out is a score with status crashed that gives type and text.
+
+    But for DataError: it says nothing of the job.
+    """
     start = time.perf_counter()
     try:
         return function(job)
+    except DataError:
+        raise
     except (Exception, SystemExit) as error:
         return crashed(describe(error), time.perf_counter() - start)
 

@@ -13,7 +13,7 @@ from evolion.config import RunConfig, program_of
 from evolion.continuation import continued_config, extend
 from evolion.errors import JobError
 from evolion.evaluators.score_store import ScoreStore
-from evolion.evaluators.types import Evaluator
+from evolion.evaluators.types import Evaluator, EvaluatorUnavailable
 from evolion.funnel import run_search
 from evolion.ledger import Ledger
 from evolion.primitives.program import Program
@@ -211,6 +211,9 @@ def _run(store: RunStore, evaluator: Evaluator, observer: Observer, scores: Scor
         with store.database.grouped():
             retested = retest(config, finalists, ledger, observer)
         _finish(store, retested)
+    except EvaluatorUnavailable as error:
+        kept = f"what was scored is kept; continue with: evolion resume {store.folder}"
+        raise JobError(f"{error}: {kept}") from error
     finally:
         if shared is not None:
             store.event(STORE_EVENT, shared.finish().to_json())

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from evolion.proxies.data.arrays import digest, freeze
 from evolion.proxies.data.pools import pools
-from evolion.proxies.data.provided import provided
+from evolion.proxies.data.provided import provided, require_expected
 from evolion.proxies.data.source import SPLITS, Info, Source, Split
 from evolion.proxies.data.streams import batch_order
 from evolion.proxies.data.uri import open_source
@@ -156,6 +156,8 @@ class ModelTask:
     def _splits(self) -> Mapping[Split, Batch]:
         given = None if self._own_data else provided(self.spec)
         made: Mapping[Split, Batch] = freeze(pools(self.source, self.spec) if given is None else given)
+        if given is None and not self._own_data:
+            require_expected(self.spec, made)
         return made
 
     @cached_property

@@ -12,7 +12,8 @@ from evolion.evaluators.containment import Assignment, end_process_after
 from evolion.evaluators.memory import peak_resident_bytes, resident_bytes
 from evolion.evaluators.shapes import JobKind, kind_of
 from evolion.evaluators.types import Job, Score
-from evolion.evaluators.worker import Answer, Answers
+from evolion.evaluators.worker import Answer, Answers, crashed, describe
+from evolion.proxies.data.source import DataError
 
 if TYPE_CHECKING:
     from evolion.evaluators.batch.device import Device
@@ -59,8 +60,13 @@ class BatchContainment:
         set_up = not kinds <= self._kinds
         self._kinds |= kinds
         begun = time.perf_counter()
-        with end_process_after(_seconds(assignments)):
-            scores = one_by_one(self._function, self._alone, jobs)
+        try:
+            with end_process_after(_seconds(assignments)):
+                scores = one_by_one(self._function, self._alone, jobs)
+        except DataError as error:
+            reason, taken = describe(error), time.perf_counter() - begun
+            yield Answers((Answer(crashed(reason, taken), resident_bytes(), unreadable=reason, seconds=taken),))
+            return
         share = (time.perf_counter() - begun) / len(jobs)
         held, peak = resident_bytes(), peak_resident_bytes()
         yield Answers(tuple(Answer(score, held, peak, seconds=share, set_up=set_up) for score in scores))

@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 from typing import Self, final
 
 from evolion.evaluators.memory import peak_resident_bytes, resident_bytes
-from evolion.evaluators.types import Job, PoolStatus, Score
+from evolion.evaluators.types import EvaluatorUnavailable, Job, PoolStatus, Score
 from evolion.evaluators.worker import EvaluateFunction, answer
+from evolion.proxies.data.source import DataError
 
 __all__ = ["BatchEvaluator", "BatchFunction", "one_by_one"]
 
@@ -74,12 +75,20 @@ class BatchEvaluator:
         self._pending.append(job)
 
     def collect(self, timeout: float | None = None) -> list[tuple[Job, Score]]:
-        """Score the oldest pending jobs together. A batch once begun is finished, whatever the timeout."""
+        """Score the oldest pending jobs together. A batch once begun is finished, whatever the timeout.
+
+        Raises EvaluatorUnavailable if the data of a task cannot be had.
+        """
         self._check_open()
         jobs = [self._pending.popleft() for _ in range(min(self._batch, len(self._pending)))]
         if not jobs:
             return []
-        return list(zip(jobs, one_by_one(self._function, self._alone, jobs), strict=True))
+        try:
+            scores = one_by_one(self._function, self._alone, jobs)
+        except DataError as error:
+            self.close()
+            raise EvaluatorUnavailable(f"the data of a task cannot be had: {error}") from error
+        return list(zip(jobs, scores, strict=True))
 
     def close(self) -> None:
         """Drop what is pending."""
@@ -102,9 +111,14 @@ class BatchEvaluator:
 
 
 def one_by_one(function: BatchFunction, alone: EvaluateFunction, jobs: Sequence[Job]) -> list[Score]:
-    """Score jobs together; if that raises, each alone, an exception then being a score with status crashed."""
+    """Score jobs together; if that raises, each alone, an exception then being a score with status crashed.
+
+    Raises DataError if the data of a task cannot be had.
+    """
     try:
         return list(function(jobs))
+    except DataError:
+        raise
     except (Exception, SystemExit):
         return [answer(alone, job) for job in jobs]
 

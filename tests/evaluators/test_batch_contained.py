@@ -6,6 +6,7 @@ from laws.job_functions import score
 from evolion.evaluators.batch.contained import BatchContainment
 from evolion.evaluators.containment import Assignment
 from evolion.evaluators.types import Job, Score
+from evolion.proxies.data.source import DataError
 
 
 def score_all(jobs: Sequence[Job]) -> list[Score]:
@@ -31,6 +32,18 @@ def test_one_job_that_fails_costs_the_others_a_second_run() -> None:
     first, failed, last = (one.score for one in answers.answers)
     assert (first, last) == (score(jobs[0]), score(jobs[2]))
     assert failed.message == "ValueError: 1 jobs"
+
+
+def test_data_that_cannot_be_had_is_told_apart() -> None:
+    """No job of the batch has a score then: all are for another worker."""
+
+    def lacking(jobs: Sequence[Job]) -> list[Score]:
+        raise DataError("no file")
+
+    (answers,) = BatchContainment(lacking).run_batch([Assignment(job(number)) for number in range(3)])
+    (answer,) = answers.answers
+    assert answers.done
+    assert answer.unreadable == "DataError: no file"
 
 
 def test_the_first_batch_of_a_kind_is_set_up() -> None:

@@ -9,11 +9,12 @@ from laws.evaluator_laws import PATIENT, EvaluatorLaws, Start, job, run
 from laws.job_functions import behave, fixed_tag
 from worker_reports import one_tag, other_tag, report, report_batch, report_data
 
+from evolion.evaluators import staff
 from evolion.evaluators.device_classes import DeviceClasses
 from evolion.evaluators.device_gate import gate_devices
 from evolion.evaluators.factory import make_evaluator
 from evolion.evaluators.pool import Limits
-from evolion.evaluators.ray_data import place
+from evolion.evaluators.ray_data import Placed, place
 from evolion.evaluators.ray_pool import ray_evaluator
 from evolion.evaluators.types import Evaluator, EvaluatorUnavailable, Job, Score
 from evolion.evaluators.worker_class import WorkerClass
@@ -120,11 +121,23 @@ def test_data_that_is_lost_is_made_anew(local_ray: None) -> None:
     owner = ray.remote(num_cpus=0)(Owner).remote()
     (reference,) = ray.get(owner.put.remote())
     ray.kill(owner)
-    data = dict.fromkeys(place(["digits-mlp"]), reference)
+    data = {key: replace(placed, reference=reference) for key, placed in place(["digits-mlp"]).items()}
     with ray_evaluator(1, function=report_data, tag=one_tag, limits=PATIENT, data=data) as evaluator:
         (score,) = run(evaluator, [job(0, "digits-mlp")]).values()
     assert said(score)["digest"] == get_task("digits-mlp").digest
     assert said(score)["opened"]
+
+
+@pytest.mark.slow
+def test_data_that_is_not_the_drivers_gives_no_score(local_ray: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that makes data itself, and comes to other numbers than the driver, is not used."""
+    monkeypatch.setattr(staff, "DATA_PATIENCE", 0.0)
+    data = {key: Placed("0" * 64) for key in place(["digits-mlp"])}
+    with (
+        ray_evaluator(1, function=report_data, tag=one_tag, limits=PATIENT, data=data) as evaluator,
+        pytest.raises(EvaluatorUnavailable, match=r"of digits-mlp: DataError: the data .* is not here what it is"),
+    ):
+        run(evaluator, [job(0, "digits-mlp")])
 
 
 @pytest.mark.slow

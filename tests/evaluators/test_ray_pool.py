@@ -196,10 +196,10 @@ def test_missing_ray_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None
         ray_evaluator(1, "local", function=behave, tag=fixed_tag)
 
 
-PREEMPTIBLE = """
-import json, logging, os, sys
-from laws.evaluator_laws import job
-from laws.job_functions import behave, fixed_tag
+PRELUDE = """
+import json, logging, os, sys, time
+from laws.evaluator_laws import job, run
+from laws.job_functions import BEHAVIOURS, behave, fixed_tag
 from evolion.evaluators.pool import Limits
 from evolion.evaluators.ray_pool import ray_evaluator
 
@@ -209,7 +209,9 @@ from ray.cluster_utils import Cluster
 
 logging.basicConfig(level=logging.INFO)
 ROOM = {"object_store_memory": 80 * 2**20}
+"""
 
+PREEMPTIBLE = """
 def main():
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False, **ROOM})
     try:
@@ -259,7 +261,7 @@ main()
 def test_a_preemptible_cluster_costs_no_job(tmp_path: Path) -> None:
     """The only node is lost with its jobs: the pool waits, follows the cluster to others, and nobody is blamed."""
     script = tmp_path / "driver.py"
-    script.write_text(PREEMPTIBLE, encoding="utf-8")
+    script.write_text(PRELUDE + PREEMPTIBLE, encoding="utf-8")
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
     ended = subprocess.run([sys.executable, script], env=environment, capture_output=True, text=True, timeout=300)
     assert ended.returncode == 0, ended.stderr
@@ -270,3 +272,43 @@ def test_a_preemptible_cluster_costs_no_job(tmp_path: Path) -> None:
     assert scores == [[number, "ok"] for number in range(20)]
     assert "was lost (its node" in ended.stderr
     assert "workers that there is room for: 2 now" in ended.stderr
+
+
+WITHOUT_DATA = """
+def main():
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False, **ROOM})
+    try:
+        for _ in range(2):
+            cluster.add_node(num_cpus=2, **ROOM)
+        ray.init(address=cluster.address, log_to_driver=False, logging_level=logging.ERROR)
+        while ray.cluster_resources().get("CPU") != 4.0:
+            time.sleep(0.1)
+        limits = Limits(start=120.0, job=120.0)
+        with ray_evaluator(None, cluster.address, limits=limits, function=behave, tag=fixed_tag) as evaluator:
+            jobs = [job(number, "lack_data_on_a_node", split=sys.argv[1]) for number in range(20)]
+            scores = run(evaluator, jobs)
+            print("said", json.dumps([scores[each.number] == BEHAVIOURS["score"](each) for each in jobs]))
+            print("said", json.dumps(evaluator.status.deaths))
+        ray.shutdown()
+    finally:
+        for node in cluster.list_all_nodes():
+            node.kill_all_processes(check_alive=False, allow_graceful=False, wait=True)
+
+main()
+"""
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_node_without_the_data_blames_no_candidate(tmp_path: Path) -> None:
+    """Where one node of two has not the files, its workers are set aside, and each job has the score of the other."""
+    script = tmp_path / "driver.py"
+    script.write_text(PRELUDE + WITHOUT_DATA, encoding="utf-8")
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
+    command = [sys.executable, str(script), str(tmp_path / "lacking")]
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert ended.returncode == 0, ended.stderr
+    scores, deaths = (json.loads(line[5:]) for line in ended.stdout.splitlines() if line.startswith("said "))
+    assert scores == [True] * 20
+    assert deaths == 0
+    assert ended.stderr.count("cannot have the data of lack_data_on_a_node and is not used: DataError: no file") == 1

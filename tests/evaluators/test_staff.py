@@ -1,15 +1,16 @@
 """How many workers a pool has, which, and what it waits for: the workers here follow a script."""
 
+import math
 import time
 
 import pytest
 from laws.evaluator_laws import job, run
-from scripted_workers import MIB, Script, answers
+from scripted_workers import MIB, SCORE, Script, answers
 
 from evolion.evaluators import staff as staff_module
 from evolion.evaluators.pool import Limits, PoolEvaluator
 from evolion.evaluators.types import EvaluatorUnavailable
-from evolion.evaluators.worker import Death, Placed, Ready
+from evolion.evaluators.worker import Answer, Answers, Death, Placed, Ready
 
 
 def test_a_pool_without_jobs_looks_after_its_workers() -> None:
@@ -154,6 +155,43 @@ def test_workers_with_other_numerics_than_a_run_are_left_where_they_are(caplog: 
     assert said.endswith("is not used: one with [script], another with [strange]")
 
 
+def test_workers_without_the_data_are_left_where_they_are(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A node that lacks a file neither scores nor blames a candidate: what it was handed is for the other nodes."""
+    lacking = Answers((Answer(SCORE, MIB, unreadable="no file"),))
+    monkeypatch.setattr(staff_module, "_SAY_AFTER", 0.02)
+    script = Script([lacking, lacking], delay=0.001, patient=True, room=3)
+    with PoolEvaluator(script, 3, Limits(batch_jobs=2)) as pool:
+        scores = run(pool, [job(number) for number in range(20)])
+        assert set(scores.values()) == {SCORE}
+        assert (pool.workers, pool.status.ready, len(script.started)) == (1, 1, 3)
+        script.events, script.starts = [lacking], False
+        pool.submit(job(20))
+        assert pool.collect(timeout=0.5) == []
+        waiting = "all workers are gone, waiting for others: 3 not used, as they cannot have the data of score"
+        assert pool.status.waiting == waiting
+    assert sum("cannot have the data of score and is not used: no file" in r.message for r in caplog.records) == 1
+    assert all(actor.killed for actor in script.started)
+
+
+def test_what_a_worker_without_the_data_answered_before_counts() -> None:
+    """A batch on several tasks stops at the first whose data is away, and loses nothing of what came before."""
+    partly = Answers((Answer(SCORE, MIB), Answer(SCORE, MIB, unreadable="no file")))
+    script = Script([answers(1), answers(1), partly], patient=True, room=1)
+    with PoolEvaluator(script, 1, Limits(batch_seconds=math.inf, batch_jobs=4)) as pool:
+        run(pool, [job(0)])
+        for number in range(1, 6):  # the first is handed over at once, the others together
+            pool.submit(job(number))
+        assert [each.number for each, _ in pool.collect()] == [1]
+        script.room = 2
+        answered: list[int] = []
+        while finished := pool.collect():
+            answered += [each.number for each, _ in finished]
+    assert answered == [2, 3, 4, 5]
+    assert script.batches == [[0], [1], [2, 3, 4, 5], [3], [4, 5]]
+
+
 def test_a_number_of_workers_is_had_beside_those_that_are_not_used() -> None:
     """Who asked for two gets two that can be used, as long as the cluster has places."""
     script = Script(patient=True, numerics=["first", "strange", "first"])
@@ -167,7 +205,8 @@ def test_a_cluster_of_other_machines_alone_is_an_error() -> None:
     script = Script(patient=True, room=2, delay=0.005, numerics=["strange", "other"])
     with PoolEvaluator(script, 2, Limits(start=0.1), "script") as pool:
         script.numerics, script.starts = [], False
-        found = r"within 0\.1 s: 2 not used, as they compute with \[other\] and \[strange\] and the run with \[script\]"
+        one = r"1 not used, as they compute with \[{}\] and the run with \[script\]"
+        found = rf"within 0\.1 s: {one.format('other')}; {one.format('strange')}"
         with pytest.raises(EvaluatorUnavailable, match=found):
             assert pool.numerics
 

@@ -20,7 +20,7 @@ from evolion.config import RunConfig
 from evolion.driver import Result, discover, resume
 from evolion.errors import InputError, JobError, RunError
 from evolion.evaluators.stages import Reason
-from evolion.evaluators.types import Job
+from evolion.evaluators.types import EvaluatorUnavailable, Job
 from evolion.primitives.dataflow import remove_dead_code
 from evolion.primitives.keys import ProbeStatus
 from evolion.primitives.parser import parse
@@ -87,6 +87,28 @@ def test_driver_killed_at_random_moments_resumes_to_the_same_run(
 
     assert told(folder) < 150, "the kill came too late to mean anything"
     resume(folder, evaluator=StubEvaluator(shuffle=3))
+    assert contents(undisturbed[0]) == contents(folder)
+
+
+def test_workers_that_can_go_on_no_more_end_a_run_that_goes_on_later(
+    undisturbed: tuple[Path, Result], tmp_path: Path
+) -> None:
+    """Data that is away for longer than a pool waits costs no score: one line says how to go on."""
+    evaluator = StubEvaluator()
+    collect = evaluator.collect
+
+    def fails(timeout: float | None = None) -> Any:
+        if len(evaluator.seen) > 60:
+            raise EvaluatorUnavailable("no worker can have the data of stub: no file")
+        return collect(timeout)
+
+    evaluator.collect = fails  # type: ignore[method-assign]
+    folder = tmp_path / "run"
+    advice = "no file: what was scored is kept; continue with: evolion resume"
+    with pytest.raises(JobError, match=advice):
+        discover(stub_config(), folder, evaluator=evaluator)
+    assert told(folder) > 20
+    resume(folder, evaluator=StubEvaluator())
     assert contents(undisturbed[0]) == contents(folder)
 
 

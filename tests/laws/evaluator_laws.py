@@ -12,6 +12,7 @@ import pytest
 from laws import job_functions
 from laws.job_functions import BEHAVIOURS, LARGE, TROUBLE, behave, fixed_tag
 
+from evolion.evaluators import staff
 from evolion.evaluators.environment import numerics_tag
 from evolion.evaluators.inline import inline_evaluator
 from evolion.evaluators.pool import Limits
@@ -103,6 +104,14 @@ class EvaluatorLaws:
         }
         assert all(scores[number] == answer(behave, job(number)) for number in range(9) if number not in tasks)
 
+    def test_data_that_cannot_be_had_is_no_score(self, start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A program is not blamed for a file that is away: what was scored stands, and the rest waits for the file."""
+        monkeypatch.setattr(staff, "DATA_PATIENCE", 0.0)
+        with start(behave) as evaluator:
+            assert set(run(evaluator, [job(number) for number in range(4)])) == set(range(4))
+            with pytest.raises(EvaluatorUnavailable, match=r"the data of .*: .*no file"):
+                run(evaluator, [job(4, "lack_data")])
+
     def test_nothing_pending_is_nothing_finished(self, start: Start) -> None:
         """A driver with nothing in flight does not wait."""
         with start(behave) as evaluator:
@@ -162,6 +171,15 @@ class WorkerLaws:
         with start(behave) as evaluator:
             scores = run(evaluator, [item, job(1)])
         assert scores[0] == answer(BEHAVIOURS["score"], item)
+
+    def test_a_job_whose_data_is_away_for_a_moment_is_tried_again(self, start: Start, tmp_path: Path) -> None:
+        """A file system that answers late costs no candidate."""
+        item = job(0, "lack_data_once", split=str(tmp_path / "mark"))
+        with start(behave) as evaluator:
+            scores = run(evaluator, [item, *(job(number) for number in range(1, 9))])
+            assert (evaluator.status.deaths, evaluator.status.quarantined) == (0, 0)
+        assert scores[0] == answer(BEHAVIOURS["score"], item)
+        assert all(scores[number] == answer(behave, job(number)) for number in range(1, 9))
 
     def test_an_idle_worker_that_dies_is_replaced(self, start: Start, caplog: pytest.LogCaptureFixture) -> None:
         """A worker killed between two jobs costs its replacement alone; the job that finds it dead is not to blame."""

@@ -12,6 +12,7 @@ from itertools import islice, repeat
 from pathlib import Path
 
 from evolion.evaluators.types import Job, Run, Score, Status
+from evolion.proxies.data.source import DataError
 
 
 def fixed_tag() -> str:
@@ -49,6 +50,34 @@ def process_id(job: Job) -> Score:
 
 def sleep(job: Job) -> Score:
     time.sleep(0.2)
+    return score(job)
+
+
+def lack_data(job: Job) -> Score:
+    raise DataError("no file")
+
+
+def lack_data_once(job: Job) -> Score:
+    """Find no data at the first attempt; the split of the job names the file that remembers it."""
+    mark = Path(job.split)
+    if not mark.exists():
+        mark.touch()
+        raise DataError("no file")
+    return score(job)
+
+
+def lack_data_on_a_node(job: Job) -> Score:
+    """Find no data on the node that asked first; the split of the job names the file that remembers it."""
+    import ray
+
+    node = ray.get_runtime_context().get_node_id()
+    try:
+        with Path(job.split).open("x") as file:
+            file.write(node)
+    except FileExistsError:
+        pass
+    if Path(job.split).read_text() == node:
+        raise DataError("no file")
     return score(job)
 
 
@@ -179,6 +208,9 @@ BEHAVIOURS: Mapping[str, Callable[[Job], Score]] = {
         process_id,
         sleep,
         diverge,
+        lack_data,
+        lack_data_once,
+        lack_data_on_a_node,
         fail,
         run_out_of_memory,
         leave,

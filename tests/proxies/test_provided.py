@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from evolion.proxies.data import provided as module
+from evolion.proxies.data.arrays import digest
 from evolion.proxies.data.provided import Splits, data_key, provide, provided
+from evolion.proxies.data.source import DataError
 from evolion.proxies.data.uri import open_source
 from evolion.proxies.registry import TASKS, get_spec
 from evolion.proxies.task import ModelTask
@@ -15,6 +17,7 @@ SPEC = get_spec("digits-mlp")
 @pytest.fixture(autouse=True)
 def nothing_provided(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_supplies", {})
+    monkeypatch.setattr(module, "_digests", {})
 
 
 def splits_of(task: ModelTask) -> Splits:
@@ -51,6 +54,18 @@ def test_without_supply_a_task_makes_its_own() -> None:
     assert provided(SPEC) is None
     provide({data_key(SPEC): lambda: None})
     assert provided(SPEC) is None
+    assert ModelTask(SPEC).digest == TASKS["digits-mlp"].digest
+
+
+def test_what_a_task_makes_itself_is_what_the_driver_has() -> None:
+    """A node with other files or another NumPy would train on other data: it says so instead of giving a score."""
+    key, splits = data_key(SPEC), splits_of(ModelTask(SPEC))
+    provide({}, {key: digest(key, splits)})
+    assert ModelTask(SPEC).digest == TASKS["digits-mlp"].digest
+    provide({key: lambda: None}, {key: "0" * 64})
+    with pytest.raises(DataError, match="the data 'digits:' is not here what it is for the driver: have"):
+        ModelTask(SPEC).data("train")
+    provide({key: lambda: splits})
     assert ModelTask(SPEC).digest == TASKS["digits-mlp"].digest
 
 
