@@ -13,7 +13,7 @@ discover: $(VENV)/installed ## search for an optimizer; repeated, it goes on, or
 	@if [ -e $(RUN)/run.sqlite ]; then $(VENV)/bin/evolion resume $(RUN); else $(VENV)/bin/evolion search --out $(RUN); fi
 
 test: $(VENV)/installed-test ## run the tests
-	$(VENV)/bin/pytest --numprocesses auto --maxprocesses 4 --dist loadscope
+	$(VENV)/bin/pytest --numprocesses auto --maxprocesses 4 --dist loadscope --durations 15
 
 check: $(VENV)/installed-test ## lint, types and import contracts
 	@rm -rf build # setuptools would install deleted modules from there

@@ -1,6 +1,6 @@
 """Whether evolution finds more than its controls with as many evaluations, and what it finds from plain SGD.
 
-    python benchmarks/scale/quality.py RUNS [--seeds 0 1 2 3 4] [--tasks digits-mlp zipf-lm] [--candidates 10000]
+    python benchmarks/scale/quality.py RUNS [--seeds 0 1 2 3 4] [--tasks digits-mlp zipf-lm] [--arms …]
     python benchmarks/scale/quality.py RUNS --report docs/quality.svg
 
 The first command makes the runs, each a folder in RUNS, and skips those that are finished: one for each seed, task and
@@ -107,8 +107,8 @@ def config_of(arm: str, task: str, seed: int, candidates: int) -> RunConfig:
         budget=candidates,
         lag=16,
         population=1000,
-        tournament=5,
-        mutations=MutationWeights(scale=1.0),
+        tournament=25,
+        mutations=MutationWeights(scale=3.0),
     )
     confirmation = ConfirmationConfig(share=0.01)
     return RunConfig(seed=seed, timeout=TIMEOUT, search=search, stages=STAGES[task], confirmation=confirmation)
@@ -120,7 +120,7 @@ def make_runs(arguments: argparse.Namespace) -> None:
     with make_evaluator(arguments.workers, limits=limits) as evaluator:  # type: ignore[attr-defined]
         for task in arguments.tasks:
             for seed in arguments.seeds:
-                for arm in ARMS:
+                for arm in arguments.arms:
                     folder = arguments.runs / f"{task}, {arm}, {seed}"
                     if (folder / DONE).exists():
                         continue
@@ -296,6 +296,7 @@ def main() -> None:
     parser.add_argument("runs", type=Path)
     parser.add_argument("--seeds", type=int, nargs="+", default=(0, 1, 2, 3, 4))
     parser.add_argument("--tasks", nargs="+", choices=tuple(STAGES), default=tuple(STAGES))
+    parser.add_argument("--arms", nargs="+", choices=tuple(ARMS), default=tuple(ARMS))
     parser.add_argument("--candidates", type=int, default=10_000)
     parser.add_argument("--workers", type=int)
     parser.add_argument("--report", type=Path)
