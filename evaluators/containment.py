@@ -149,7 +149,8 @@ class Containment:
             bound = resident_bytes() + budget
             known_peak = max(bound, peak_resident_bytes())
             outcome = self._watched(assignment.job, factor * budget, bound, end)
-            if not isinstance(outcome, str):
+            # Who reads data may take a refusal of memory for a damaged file.
+            if not isinstance(outcome, str | _Unreadable):
                 break
             if peak_resident_bytes() > known_peak:
                 return _Stop.MEMORY

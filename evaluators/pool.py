@@ -13,7 +13,7 @@ This is all bookkeeping, without a process of its own. What kind of workers ther
 - A job that took too much memory is answered with status crashed, and its worker is killed and replaced.
 - A worker that holds too much after a job is killed and replaced before its next one.
 - A worker that cannot have the data of a task is done without, and its jobs are for others: no score hangs on where a
-  job was. Where all places are alike that is tried again for a minute, and then an error.
+  job was. Where nobody has it for a minute that is an error.
 - Where no worker has ever started, in time or at all, nothing ever will, and that is an error. Later on, and where
   places come late, the pool waits for workers, however long it takes, and says so.
 
@@ -298,7 +298,7 @@ class PoolEvaluator(Generic[W]):
         if answer.overdue:
             self._time_out(job, answer.seconds)
             return
-        self._staff.has_data(job.task)
+        self._staff.has_data(seat, job.task)
         if answer.shape is not None:
             seat.shapes.add(answer.shape)
         if answer.exhausted:

@@ -15,8 +15,7 @@ from typing import Any
 import numpy as np
 
 from evolion.evaluators.worker import describe
-from evolion.proxies.data.arrays import digest
-from evolion.proxies.data.provided import Splits, Supply, data_key, provide
+from evolion.proxies.data.provided import Splits, Supply, data_key, fingerprint, provide
 from evolion.proxies.data.source import SPLITS, DataError
 
 __all__ = ["Placed", "References", "place", "take"]
@@ -27,12 +26,12 @@ class Placed:
     """The arrays of a task.
 
     Attributes:
-        digest: Of the arrays.
+        fingerprint: What tells them from others, see `provided.fingerprint`.
         reference: To them in the object store; None where it had no room.
 
     """
 
-    digest: str
+    fingerprint: str
     reference: Any = None
 
 
@@ -61,7 +60,7 @@ def place(tasks: Iterable[str]) -> dict[str, Placed]:
     for key, task in _by_data(tasks).items():
         try:
             splits = _splits(task)
-            placed[key] = Placed(digest(key, splits))
+            placed[key] = Placed(fingerprint(splits, _source(task)))
             size = sum(array.nbytes for split in splits.values() for array in split.values())
             if size > room:
                 left[task] = f"{size / 2**20:,.0f} MiB, there is room for {max(room, 0) / 2**20:,.0f}"
@@ -82,7 +81,7 @@ def take(references: References) -> None:
     """In a worker: use what the driver has placed, fetched when a task needs it."""
     provide(
         {key: _supply(placed.reference) for key, placed in references.items() if placed.reference is not None},
-        {key: placed.digest for key, placed in references.items()},
+        {key: placed.fingerprint for key, placed in references.items()},
     )
 
 
@@ -110,12 +109,19 @@ def _by_data(tasks: Iterable[str]) -> dict[str, str]:
     return found
 
 
-def _splits(name: str) -> dict[str, dict[str, Any]]:
+def _splits(name: str) -> Splits:
     from evolion.proxies.registry import get_task
 
     task = get_task(name)
     # Only what lies in one piece is shared: views with gaps would be copied by each worker, memory maps by some.
     return {split: {key: np.ascontiguousarray(array) for key, array in task.data(split).items()} for split in SPLITS}
+
+
+def _source(name: str) -> str:
+    from evolion.proxies.data.uri import open_source
+    from evolion.proxies.registry import get_spec
+
+    return open_source(get_spec(name).data).info.digest
 
 
 def _object_store_bytes() -> float:

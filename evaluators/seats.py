@@ -28,6 +28,7 @@ class Seat(Generic[W]):
         extended: Whether the deadline allows for what the open jobs have to set up.
         kinds: The kinds of jobs that it has had.
         shapes: What it has set up, as far as it has said.
+        tasks: Those that it has answered jobs on.
         answers: How many jobs it has answered.
         resident: What it holds, in bytes.
         node: The machine that it is on, "" if there is only one or it has not said.
@@ -42,6 +43,7 @@ class Seat(Generic[W]):
     extended: bool = False
     kinds: set[JobKind] = field(default_factory=set)
     shapes: set[Shape] = field(default_factory=set)
+    tasks: set[str] = field(default_factory=set)
     answers: int = 0
     resident: int = 0
     node: str = ""

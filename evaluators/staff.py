@@ -5,8 +5,10 @@ import math
 import time
 from collections import Counter
 from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import Generic, TypeVar, final
 
+from evolion.evaluators.data_lack import DataLack
 from evolion.evaluators.seats import Seat, Seats
 from evolion.evaluators.types import EvaluatorUnavailable
 from evolion.evaluators.worker import Death, Placed, Ready
@@ -17,13 +19,19 @@ __all__ = ["Staff"]
 _log = logging.getLogger(__name__)
 
 FAILED_STARTS_ALLOWED = 3
-DATA_PATIENCE = 60.0
-"""Seconds for which all workers of one machine may fail to read the data of a task: a file system may be away."""
 
 _SAY_AFTER = 10.0
 _LONGEST_PAUSE = 60.0
 
 W = TypeVar("W", bound=Worker)
+
+
+@dataclass(frozen=True, slots=True)
+class _Refused:
+    """Why a worker gets no jobs, and until when its place is left to it."""
+
+    why: str
+    until: float = math.inf
 
 
 @final
@@ -35,8 +43,8 @@ class Staff(Generic[W]):
     late, as machines have to boot, the time for the first start begins when a worker has found a place.
 
     All compute with the numerics that are `expected`, else with those of the first. Where places come late, a worker
-    with others, or that cannot have the data of a task, is kept where it is, without jobs: in its place another like it
-    would be started again and again.
+    with others is kept where it is, without jobs: in its place another like it would be started again and again. So is,
+    for a while, a worker that cannot have the data of a task.
 
     `tick` and what deals with an event raise EvaluatorUnavailable.
     """
@@ -51,11 +59,13 @@ class Staff(Generic[W]):
         self._expected = expected
         self._begun = self._next_start = time.monotonic()
         self._first_placed: float | None = None
-        self._refused: dict[W, str] = {}
+        self._refused: dict[W, _Refused] = {}
         self._said_refused: set[tuple[str, str]] = set()
-        self._without_data: dict[str, float] = {}
+        self._lack = DataLack(places_differ=kind.patient)
+        self._next_read = self._begun
         self._failed_starts = 0
         self._complete = False
+        self._follows = False
         self._without_since: float | None = None
         self._said = ""
 
@@ -70,7 +80,10 @@ class Staff(Generic[W]):
 
     def fill(self, now: float) -> None:
         """Ask for the workers that are missing."""
-        while len(self.seats) < self.wanted and now >= self._next_start:
+        wanted = self.wanted
+        if not self._follows:  # Each that is set aside is replaced once: a cluster would grow without end.
+            wanted -= max(0, sum(math.isfinite(refused.until) for refused in self._refused.values()) - wanted)
+        while len(self.seats) < wanted and now >= max(self._next_start, self._next_read):
             try:
                 worker = self.kind.start()
             except OSError as error:
@@ -83,6 +96,8 @@ class Staff(Generic[W]):
 
     def tick(self, now: float) -> None:
         """Follow the cluster, and look after the workers that are starting."""
+        for worker in [worker for worker, refused in self._refused.items() if now >= refused.until]:
+            self.forget(worker)
         self._resize()
         self._check_starts(now)
         self.fill(now)
@@ -118,7 +133,7 @@ class Staff(Generic[W]):
             _log.error("%s computes with other numerics than the run and is not used: %s", who, said)
         self._said_refused.add((seat.node, numerics))
         if self.kind.patient:
-            self._leave_without_jobs(seat, f"compute with [{numerics}] and the run with [{due}]")
+            self._set_aside(seat, _Refused(f"compute with [{numerics}] and the run with [{due}]"))
             return
         self._pause()
         self.replace(seat)
@@ -126,25 +141,27 @@ class Staff(Generic[W]):
     def dismiss_without_data(self, seat: Seat[W], task: str, why: str) -> None:
         """Do without a worker that cannot have the data of a task, as `why` says."""
         now = time.monotonic()
+        pause = self._lack.failed(task, now)
+        if math.isinf(pause):
+            raise EvaluatorUnavailable(f"no worker can have the data of {task}: {why}")
         if self.kind.patient:
             if (seat.node, why) not in self._said_refused:
                 who = f"a worker on node {seat.node[:12]}" if seat.node else "a worker"
                 _log.error("%s cannot have the data of %s and is not used: %s", who, task, why)
             self._said_refused.add((seat.node, why))
-            self._leave_without_jobs(seat, f"cannot have the data of {task}")
+            self._set_aside(seat, _Refused(f"cannot have the data of {task}", now + self._lack.aside(seat.node)))
             return
-        since = self._without_data.setdefault(task, now)
-        if now - since > DATA_PATIENCE:
-            raise EvaluatorUnavailable(f"no worker can have the data of {task}: {why}")
         _log.warning("a worker could not have the data of %s (%s); another one is started", task, why)
-        self._next_start = now + min(10.0, max(1.0, now - since))
+        self._next_read = now + pause
         self.replace(seat)
 
-    def has_data(self, task: str) -> None:
-        """Note that a worker had the data of a task."""
-        self._without_data.pop(task, None)
+    def has_data(self, seat: Seat[W], task: str) -> None:
+        """Note that a worker has the data of a task."""
+        if task not in seat.tasks:
+            seat.tasks.add(task)
+            self._lack.had(task)
 
-    def _leave_without_jobs(self, seat: Seat[W], why: str) -> None:
+    def _set_aside(self, seat: Seat[W], why: _Refused) -> None:
         self.seats.remove(seat)
         self._refused[seat.worker] = why
         self._resize()
@@ -195,6 +212,7 @@ class Staff(Generic[W]):
 
     def _resize(self) -> None:
         room = self.kind.wanted()
+        self._follows = room is not None
         wanted = None if room is None else max(1, room - len(self._refused))
         if wanted is None or wanted == self.wanted:
             return
@@ -237,5 +255,5 @@ class Staff(Generic[W]):
     def _refusals(self) -> str:
         if not self._refused:
             return ""
-        reasons = Counter(self._refused.values())
+        reasons = Counter(refused.why for refused in self._refused.values())
         return ": " + "; ".join(f"{count} not used, as they {why}" for why, count in sorted(reasons.items()))

@@ -235,6 +235,7 @@ def evaluate(
     Raises:
         InputError: For an argument that cannot be used.
         ProgramError: For a text that is not a program.
+        EvaluatorUnavailable: If no worker starts, or the data of the task cannot be had.
 
     """
     if isinstance(programs, (str, Path, Program)):

@@ -231,8 +231,9 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return _complain(str(error))
     except ValueError as error:
         from evolion.primitives.program import ProgramError
+        from evolion.proxies.data.source import DataError
 
-        if not isinstance(error, ProgramError):
+        if not isinstance(error, ProgramError | DataError):
             raise
         return _complain(str(error))
     except JobError as error:

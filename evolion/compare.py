@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from evolion.errors import InputError, JobError, RunError
 from evolion.evaluators.protocol.plan import Manifest, Plan, PlanError, from_json, resumed, to_json
 from evolion.evaluators.protocol.table import Table, TableError
+from evolion.evaluators.types import EvaluatorUnavailable
 from evolion.progress import Observer, Phase, Progress, silent
 from evolion.run_files import LOCK, locked, write_atomically
 
@@ -138,7 +139,7 @@ def compare(
     Raises:
         InputError: For a folder that is taken, holds another comparison, or is at work in another process.
         OSError: If files cannot be written, the list of looks at a locked set among them: nothing is run then.
-        JobError: If no optimizer could be scored.
+        JobError: If no optimizer could be scored, or no worker can go on, as where the data of a task is away.
 
     """
     folder = Path(folder)
@@ -146,7 +147,10 @@ def compare(
     with _own(folder), _as_input_errors():
         manifest = _settled(manifest, folder)
         notes = _looked(manifest)
-        _execute(manifest, folder, make, watcher)
+        try:
+            _execute(manifest, folder, make, watcher)
+        except EvaluatorUnavailable as error:
+            raise JobError(f"{error}: what was run is kept in {folder}; the same command goes on") from error
         return write_outputs(manifest, folder, notes)
 
 

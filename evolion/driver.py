@@ -19,6 +19,7 @@ from evolion.ledger import Ledger
 from evolion.primitives.program import Program
 from evolion.progress import IN_FLIGHT_FOR_A_WORKER, Observer, several, silent
 from evolion.proposals import check_proposer
+from evolion.proxies.data.source import DataError
 from evolion.records import Counts
 from evolion.retest import WINNER, Retested, finalists_of, removals_to_json, retest
 from evolion.run_environment import check_devices, check_environment, environment_of, open_evaluator
@@ -144,6 +145,7 @@ def discover(
     Raises:
         InputError: For a folder that is taken, a program or a store that cannot be opened, or a cluster that does not
             answer.
+        JobError: If every candidate failed, or no worker can go on, as where the data of a task is away.
 
     """
     algorithm_of(config, program_of(config.search.warm_start))  # before anything is made: it may refuse the warm start
@@ -154,8 +156,6 @@ def discover(
         RunStore.create(out, config, environment_of(working, config)) as run,
     ):
         run.event("start", {"workers": working.workers, "ray": ray})
-        if gated := check_devices(working, config):
-            run.event("gate", gated)
         return _run(run, working, observer or silent(), scores)
 
 
@@ -178,6 +178,7 @@ def resume(
     Raises:
         InputError: If there is no run, another process is at it, an override changes what may not change, or this
             machine or this version computes otherwise than the one that began it.
+        JobError: As `discover`.
 
     """
     with RunStore.open(folder, readonly=True) as begun:
@@ -203,6 +204,8 @@ def _run(store: RunStore, evaluator: Evaluator, observer: Observer, scores: Scor
     observer = several(observer, WorkersNote(store))  # one that raises ends no run
     _advise(config, evaluator.workers)
     try:
+        if not any(event.kind == "gate" for event in store.events()) and (gated := check_devices(evaluator, config)):
+            store.event("gate", gated)
         run_search(config, program_of(config.search.warm_start), ledger, observer)
         store.event("searched", asdict(evaluator.status))
         finalists = finalists_of(store, config.retest.finalists)
@@ -211,7 +214,7 @@ def _run(store: RunStore, evaluator: Evaluator, observer: Observer, scores: Scor
         with store.database.grouped():
             retested = retest(config, finalists, ledger, observer)
         _finish(store, retested)
-    except EvaluatorUnavailable as error:
+    except (EvaluatorUnavailable, DataError) as error:
         kept = f"what was scored is kept; continue with: evolion resume {store.folder}"
         raise JobError(f"{error}: {kept}") from error
     finally:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from functools import cached_property
 from importlib import import_module
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import flax.linen as nn
 import jax
@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from evolion.proxies.data.arrays import digest, freeze
 from evolion.proxies.data.pools import pools
-from evolion.proxies.data.provided import provided, require_expected
-from evolion.proxies.data.source import SPLITS, Info, Source, Split
+from evolion.proxies.data.provided import fingerprint, provided, require_expected
+from evolion.proxies.data.source import SPLITS, DataError, Info, Source, Split
 from evolion.proxies.data.streams import batch_order
 from evolion.proxies.data.uri import open_source
 from evolion.proxies.initialization import initialize, parameter_count
@@ -155,9 +155,14 @@ class ModelTask:
     @cached_property
     def _splits(self) -> Mapping[Split, Batch]:
         given = None if self._own_data else provided(self.spec)
-        made: Mapping[Split, Batch] = freeze(pools(self.source, self.spec) if given is None else given)
-        if given is None and not self._own_data:
-            require_expected(self.spec, made)
+        if given is not None:
+            return cast(Mapping[Split, Batch], freeze(given))
+        try:
+            made: Mapping[Split, Batch] = freeze(pools(self.source, self.spec))
+        except ImportError as error:
+            raise DataError(f"{self.spec.data} needs a package that is not on this machine: {error}") from error
+        if not self._own_data:
+            require_expected(self.spec, lambda: fingerprint(made, self.info.digest))
         return made
 
     @cached_property

@@ -127,6 +127,8 @@ def make_runs(arguments: argparse.Namespace) -> None:
                     config = config_of(arm, task, seed, arguments.candidates).pinned()
                     begun, started = (folder / "run.sqlite").exists(), time.monotonic()
                     with RunStore.open(folder) if begun else RunStore.create(folder, config, {}) as store:
+                        if store.config != config:
+                            raise SystemExit(f"{folder} was begun with other settings: choose another folder for runs")
                         program = program_of(config.search.warm_start)
                         run_search(config, program, Ledger(store, evaluator), silent())
                         best, counts = store.best(), store.counts()

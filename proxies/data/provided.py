@@ -17,7 +17,7 @@ from evolion.proxies.data.arrays import digest
 from evolion.proxies.data.source import DataError, Split
 from evolion.proxies.spec import TaskSpec
 
-__all__ = ["Splits", "Supply", "data_key", "provide", "provided", "require_expected"]
+__all__ = ["Splits", "Supply", "data_key", "fingerprint", "provide", "provided", "require_expected"]
 
 Splits = Mapping[Split, Mapping[str, NDArray[Any]]]
 """The arrays of each split by field, read-only."""
@@ -26,7 +26,9 @@ Supply = Callable[[], Splits | None]
 """Gives the splits; None if they cannot be had, so that the process makes them itself."""
 
 _supplies: dict[str, Supply] = {}
-_digests: dict[str, str] = {}
+_fingerprints: dict[str, str] = {}
+
+HASHED_BYTES = 256 * 2**20
 
 
 def data_key(spec: TaskSpec) -> str:
@@ -34,14 +36,14 @@ def data_key(spec: TaskSpec) -> str:
     return json.dumps([spec.data, spec.steps, spec.batch_size, spec.label_noise])
 
 
-def provide(supplies: Mapping[str, Supply], digests: Mapping[str, str] = MappingProxyType({})) -> None:
+def provide(supplies: Mapping[str, Supply], fingerprints: Mapping[str, str] = MappingProxyType({})) -> None:
     """Give this process arrays by the `data_key` of tasks, beside those it was given before.
 
-    A supply is called when a task needs it, at most once for each task. `digests` has `arrays.digest` of key and
-    splits, by key, for what the process makes itself.
+    A supply is called when a task needs it, at most once for each task. `fingerprints` are those that splits have to
+    have which the process makes itself.
     """
     _supplies.update(supplies)
-    _digests.update(digests)
+    _fingerprints.update(fingerprints)
 
 
 def provided(spec: TaskSpec) -> Splits | None:
@@ -50,11 +52,20 @@ def provided(spec: TaskSpec) -> Splits | None:
     return None if supply is None else supply()
 
 
-def require_expected(spec: TaskSpec, splits: Splits) -> None:
-    """Raise DataError if splits that this process has made are others than it was told to expect."""
+def fingerprint(splits: Splits, source: str) -> str:
+    """Return what tells splits from others: a digest of every number, or for large ones `source`, that of the source.
+
+    Large sets lie on disk and would have to be read from end to end.
+    """
+    size = sum(array.nbytes for batch in splits.values() for array in batch.values())
+    return digest("", splits) if size <= HASHED_BYTES else source
+
+
+def require_expected(spec: TaskSpec, found: Callable[[], str]) -> None:
+    """Raise DataError if `found`, the fingerprint of splits made here, is another than this process was told of."""
     key = data_key(spec)
-    if key in _digests and digest(key, splits) != _digests[key]:
+    if key in _fingerprints and found() != _fingerprints[key]:
         raise DataError(
             f"the data {spec.data!r} is not here what it is for the driver: have the same files, and the same versions "
-            "of NumPy, SciPy and scikit-learn, on every machine"
+            "of the packages that make it (NumPy, SciPy, scikit-learn, Pillow), on every machine"
         )

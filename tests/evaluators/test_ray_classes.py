@@ -9,7 +9,7 @@ from laws.evaluator_laws import PATIENT, EvaluatorLaws, Start, job, run
 from laws.job_functions import behave, fixed_tag
 from worker_reports import one_tag, other_tag, report, report_batch, report_data
 
-from evolion.evaluators import staff
+from evolion.evaluators import data_lack
 from evolion.evaluators.device_classes import DeviceClasses
 from evolion.evaluators.device_gate import gate_devices
 from evolion.evaluators.factory import make_evaluator
@@ -131,7 +131,7 @@ def test_data_that_is_lost_is_made_anew(local_ray: None) -> None:
 @pytest.mark.slow
 def test_data_that_is_not_the_drivers_gives_no_score(local_ray: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker that makes data itself, and comes to other numbers than the driver, is not used."""
-    monkeypatch.setattr(staff, "DATA_PATIENCE", 0.0)
+    monkeypatch.setattr(data_lack, "DATA_PATIENCE", 0.0)
     data = {key: Placed("0" * 64) for key in place(["digits-mlp"])}
     with (
         ray_evaluator(1, function=report_data, tag=one_tag, limits=PATIENT, data=data) as evaluator,

@@ -7,6 +7,7 @@ import pytest
 from laws.evaluator_laws import job, run
 from scripted_workers import MIB, SCORE, Script, answers
 
+from evolion.evaluators import data_lack
 from evolion.evaluators import staff as staff_module
 from evolion.evaluators.pool import Limits, PoolEvaluator
 from evolion.evaluators.types import EvaluatorUnavailable
@@ -173,6 +174,32 @@ def test_workers_without_the_data_are_left_where_they_are(
         assert pool.status.waiting == waiting
     assert sum("cannot have the data of score and is not used: no file" in r.message for r in caplog.records) == 1
     assert all(actor.killed for actor in script.started)
+
+
+def test_a_place_without_the_data_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who copies the missing file to a node has its workers back: the run goes on by itself."""
+    monkeypatch.setattr(data_lack, "DATA_PATIENCE", 0.2)
+    lacking = Answers((Answer(SCORE, MIB, unreadable="no file"),))
+    script = Script([answers(1), lacking, lacking], delay=0.001, patient=True, room=2)
+    with PoolEvaluator(script, 2, Limits()) as pool:
+        run(pool, [job(0)])
+        assert set(run(pool, [job(number) for number in range(1, 9)])) == set(range(1, 9))
+        until = time.monotonic() + 30.0
+        while pool.status.ready < 2 and time.monotonic() < until:
+            pool.collect(0.01)
+        assert (pool.workers, pool.status.ready, len(script.living)) == (2, 2, 2)
+
+
+def test_data_that_no_node_has_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cluster on which nobody has the files gets no machine after the other: a person has to bring them."""
+    monkeypatch.setattr(data_lack, "DATA_PATIENCE", 0.2)
+    lacking = Answers((Answer(SCORE, MIB, unreadable="no file"),))
+    script = Script([lacking] * 100, delay=0.001, patient=True)
+    with PoolEvaluator(script, 2, Limits()) as pool:
+        pool.submit(job(0))
+        with pytest.raises(EvaluatorUnavailable, match="no worker can have the data of score: no file"):
+            pool.collect()
+    assert len(script.started) < 20
 
 
 def test_what_a_worker_without_the_data_answered_before_counts() -> None:

@@ -7,9 +7,11 @@ from run_contents import contents
 from stub_evaluator import StubEvaluator, stub_config
 
 from evolion.config import RunConfig, WorkersConfig
-from evolion.driver import discover
+from evolion.driver import discover, resume
+from evolion.errors import JobError
 from evolion.evaluators.device_classes import DeviceClasses
-from evolion.evaluators.types import Job, Score
+from evolion.evaluators.types import EvaluatorUnavailable, Job, Score
+from evolion.store import RunStore
 
 
 @dataclass
@@ -73,6 +75,23 @@ def test_jobs_of_a_stage_go_to_its_class_and_the_rest_to_the_default_one(tmp_pat
     assert {job.task for job in default.seen if job.number >= 0} == {"digits-mlp"}
     assert {job.task for job in other.seen if job.number >= 0} == {"zipf-lm"}
     assert {job.split for job in other.seen} >= {"validation", "test"}
+
+
+def test_classes_that_were_not_compared_are_compared_on_resume(tmp_path: Path) -> None:
+    """A run that ends within the gate of scores goes on with it: no score of a class comes before."""
+    folder, lost = tmp_path / "run", StubEvaluator()
+
+    def collect(timeout: float | None = None) -> Any:
+        raise EvaluatorUnavailable("no worker can have the data of zipf-lm: no file")
+
+    lost.collect = collect  # type: ignore[method-assign]
+    with pytest.raises(JobError, match="no file: what was scored is kept; continue with"):
+        discover(config(), folder, evaluator=DeviceClasses({"": lost, "other": Other()}))
+    for _ in range(2):
+        resume(folder, evaluator=DeviceClasses({"": StubEvaluator(), "other": Other()}))
+    with RunStore.open(folder, readonly=True) as store:
+        assert [event.kind for event in store.events()].count("gate") == 1
+    assert contents(folder) == run(tmp_path / "undisturbed", shuffle=None, workers=1, given=config())
 
 
 def test_a_stage_for_which_the_evaluator_has_no_class_is_an_error(tmp_path: Path) -> None:

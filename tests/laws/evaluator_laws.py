@@ -12,7 +12,7 @@ import pytest
 from laws import job_functions
 from laws.job_functions import BEHAVIOURS, LARGE, TROUBLE, behave, fixed_tag
 
-from evolion.evaluators import staff
+from evolion.evaluators import data_lack
 from evolion.evaluators.environment import numerics_tag
 from evolion.evaluators.inline import inline_evaluator
 from evolion.evaluators.pool import Limits
@@ -106,7 +106,7 @@ class EvaluatorLaws:
 
     def test_data_that_cannot_be_had_is_no_score(self, start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
         """A program is not blamed for a file that is away: what was scored stands, and the rest waits for the file."""
-        monkeypatch.setattr(staff, "DATA_PATIENCE", 0.0)
+        monkeypatch.setattr(data_lack, "DATA_PATIENCE", 0.0)
         with start(behave) as evaluator:
             assert set(run(evaluator, [job(number) for number in range(4)])) == set(range(4))
             with pytest.raises(EvaluatorUnavailable, match=r"the data of .*: .*no file"):

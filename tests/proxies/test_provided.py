@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from evolion.proxies.data import provided as module
-from evolion.proxies.data.arrays import digest
-from evolion.proxies.data.provided import Splits, data_key, provide, provided
+from evolion.proxies.data.provided import Splits, data_key, fingerprint, provide, provided
 from evolion.proxies.data.source import DataError
 from evolion.proxies.data.uri import open_source
 from evolion.proxies.registry import TASKS, get_spec
@@ -17,7 +16,7 @@ SPEC = get_spec("digits-mlp")
 @pytest.fixture(autouse=True)
 def nothing_provided(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_supplies", {})
-    monkeypatch.setattr(module, "_digests", {})
+    monkeypatch.setattr(module, "_fingerprints", {})
 
 
 def splits_of(task: ModelTask) -> Splits:
@@ -60,13 +59,31 @@ def test_without_supply_a_task_makes_its_own() -> None:
 def test_what_a_task_makes_itself_is_what_the_driver_has() -> None:
     """A node with other files or another NumPy would train on other data: it says so instead of giving a score."""
     key, splits = data_key(SPEC), splits_of(ModelTask(SPEC))
-    provide({}, {key: digest(key, splits)})
+    provide({}, {key: fingerprint(splits, "")})
     assert ModelTask(SPEC).digest == TASKS["digits-mlp"].digest
     provide({key: lambda: None}, {key: "0" * 64})
     with pytest.raises(DataError, match="the data 'digits:' is not here what it is for the driver: have"):
         ModelTask(SPEC).data("train")
     provide({key: lambda: splits})
     assert ModelTask(SPEC).digest == TASKS["digits-mlp"].digest
+
+
+def test_large_data_is_known_by_its_source(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A set that is larger than memory is not read from end to end by each worker before its first job."""
+    splits = splits_of(ModelTask(SPEC))
+    monkeypatch.setattr(module, "HASHED_BYTES", 1000)
+    assert fingerprint(splits, "of the file") == "of the file"
+
+
+def test_a_package_that_is_missing_is_missing_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A node without Pillow is no reason to blame the programs that are sent there."""
+
+    def without(*_: object) -> None:
+        raise ImportError("No module named 'PIL'")
+
+    monkeypatch.setattr("evolion.proxies.task.pools", without)
+    with pytest.raises(DataError, match="needs a package that is not on this machine: No module named 'PIL'"):
+        ModelTask(SPEC).data("train")
 
 
 def test_data_of_ones_own_is_never_replaced() -> None:
