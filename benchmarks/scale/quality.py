@@ -249,13 +249,17 @@ def _say(task: str, values: Mapping[str, float], curves: Mapping[tuple[str, str]
     by_arm = {arm: [values[f"{task}, {arm}, {seed}"] for seed in sorted(curves.get((task, arm), ()))] for arm in ARMS}
     for arm, found in by_arm.items():
         if len(found) > 1:
-            print(f"  {arm:20s} {interval(found)}  each {' '.join(f'{value:.4f}' for value in found)}")
+            mean = interval(found) if all(map(math.isfinite, found)) else "some diverged"
+            print(f"  {arm:20s} {mean}  each {' '.join(f'{value:.3g}' for value in found)}")
     for first, control in itertools.product(("evolution", "evolution with CMA-ES"), ("constants only", "random")):
         seeds = sorted(set(curves.get((task, first), ())) & set(curves.get((task, control), ())))
         if len(seeds) > 1:
             pairs = [[values[f"{task}, {arm}, {seed}"] for seed in seeds] for arm in (first, control)]
-            difference = paired_difference(*pairs)
-            print(f"  {first} against {control}, {len(seeds)} seeds: {verdict(difference)} ({difference})")
+            finite = all(math.isfinite(value) for values in pairs for value in values)
+            difference = paired_difference(*pairs) if finite else None
+            lower = sum(ours < theirs for ours, theirs in zip(*pairs, strict=True))
+            told = f"{verdict(difference)} ({difference}), lower with {lower} of {len(seeds)} seeds"
+            print(f"  {first} against {control}: {told}")
 
 
 def draw(curves: Mapping[tuple[str, str], Mapping[int, Sequence[tuple[int, float]]]], path: Path) -> None:
