@@ -36,6 +36,7 @@ def agree(ours: Score, theirs: Score) -> bool:
     return ours.loss == pytest.approx(theirs.loss, rel=2e-3) and ours.curve == pytest.approx(theirs.curve, rel=2e-3)
 
 
+@pytest.mark.slow
 def test_all_ways_of_training_agree() -> None:
     """Interpreted, compiled and as an Optax transform in the plain loop: one seed draws one sequence of estimates."""
     curvature = Curvature(period=5)

@@ -173,6 +173,7 @@ def test_written_matrix_programs_mean_the_same(name: str) -> None:
     np.testing.assert_allclose(compiled_paths([PROGRAMS[name]])[0], reference(PROGRAMS[name]), rtol=1e-2, atol=2e-3)
 
 
+@pytest.mark.slow
 def test_random_programs_mean_the_same() -> None:
     """Over all ops and kinds, both paths agree where both run, and with the reference where rounding is harmless.
 
@@ -204,6 +205,7 @@ def test_only_programs_beyond_the_paper_pay_for_the_larger_loop() -> None:
     assert {encode(PROGRAMS[name]).vocabulary for name in INTERPRETED} == {"full"}
 
 
+@pytest.mark.slow
 def test_known_programs_are_interpreted_as_the_reference() -> None:
     """What a search starts from does what its text says, rounding apart.
 

@@ -62,6 +62,7 @@ def children() -> Iterator[Program]:
                 yield child
 
 
+@pytest.mark.slow
 def test_children_are_interpreted_as_they_compile() -> None:
     """What a search generates does the same in both paths, and what the reference says where rounding is harmless.
 

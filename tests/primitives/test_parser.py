@@ -30,6 +30,7 @@ def test_text_is_the_serialisation(one: Program) -> None:
     round_trip(one)
 
 
+@pytest.mark.slow
 def test_twenty_thousand_programs_round_trip() -> None:
     """The same law over more programs than Hypothesis draws, from a fixed seed."""
     rng = random.Random(2302)

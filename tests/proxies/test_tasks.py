@@ -43,6 +43,7 @@ def test_digests_differ() -> None:
     assert len({get_task(name).digest for name in TRAINED}) == len(TRAINED)
 
 
+@pytest.mark.slow
 def test_equal_in_a_fresh_process() -> None:
     """Scores of workers and of later runs are comparable: data, parameters and order do not hang on the process."""
     assert fingerprints_elsewhere(TRAINED, "12345") == {name: fingerprint(get_task(name)) for name in TRAINED}

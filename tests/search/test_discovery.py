@@ -53,6 +53,7 @@ def best_found(algorithm: str, seed: int) -> float:
     return min(gaps)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("control", CONTROLS)
 def test_evolution_finds_more_than_its_controls(control: str) -> None:
     """With the same number of evaluations, evolution comes nearer to a target than drawing and than tuning."""
@@ -61,6 +62,7 @@ def test_evolution_finds_more_than_its_controls(control: str) -> None:
     assert np.mean(found) < 0.8 * np.mean(controls), f"evolution {found}, {control} {controls}"
 
 
+@pytest.mark.slow
 def test_evolution_improves_on_its_seed() -> None:
     """Selection works: the best candidate is far nearer to the target than the seed program."""
     start = distance(SEED)
